@@ -1,0 +1,1 @@
+"""How watchers hear of a turn."""

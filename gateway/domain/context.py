@@ -1,0 +1,67 @@
+"""What a model is sent: the system prompt and a history that any provider accepts.
+
+`sendable` proves role order and pairing before each dispatch: the messages alternate, begin with the user, hold no empty
+text, and no tool call without its result. What cannot be sent is left out together with the question it belongs to, so that
+no question stands unanswered in what is sent next.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from agentspace.v1 import message_pb2
+from gateway.domain.message import Message
+
+USER = message_pb2.ROLE_USER
+ASSISTANT = message_pb2.ROLE_ASSISTANT
+TEXT = message_pb2.BLOCK_KIND_TEXT
+
+SECTION_NAMES = ("system_prompt", "history", "memory", "skills", "tools")
+
+
+@dataclass(frozen=True, slots=True)
+class PromptMessage:
+    """One message as a provider is sent it. `role` is "user" or "assistant"."""
+
+    role: str
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class Section:
+    """One named part of the context, as text."""
+
+    name: str
+    content: str
+
+
+def sendable(history: Sequence[Message], question: Message | None = None) -> list[PromptMessage]:
+    """The history as a prompt, and after it `question`, the user message to answer now (in `history` or not).
+
+    A user message is sent if an answer with text follows it directly, or if it is the question.
+    """
+    prompt: list[PromptMessage] = []
+    asked: Message | None = None
+    for message in history:
+        if question is not None and message.message_id == question.message_id:
+            continue
+        if message.role == USER:
+            asked = message
+        elif asked is not None and (answer := _text(message)):
+            prompt.append(PromptMessage("user", _text(asked)))
+            prompt.append(PromptMessage("assistant", answer))
+            asked = None
+    if question is not None:
+        prompt.append(PromptMessage("user", _text(question)))
+    return prompt
+
+
+def sections(system_prompt: str, history: Sequence[Message]) -> list[Section]:
+    """The context that would be sent before the next question, under the original's section names."""
+    text = "\n\n".join(f"{message.role}: {message.text}" for message in sendable(history))
+    contents = {"system_prompt": system_prompt, "history": text}
+    return [Section(name, contents.get(name, "")) for name in SECTION_NAMES]
+
+
+def _text(message: Message) -> str:
+    text = "".join(block.text for block in message.blocks if block.kind == TEXT)
+    return text if text.strip() else ""

@@ -1,0 +1,31 @@
+"""Session keys and references. A session's key is `agent:{agentId}:{sessionId}`; requests may name a session by either."""
+
+import re
+
+from gateway.domain.error import invalid
+
+_SESSION_ID = re.compile(r"[A-Za-z0-9_-]{1,64}")
+_AGENT_ID = re.compile(r"[^:\x00-\x1f\x7f]{1,64}")
+DEFAULT_AGENT = "default"
+
+
+def session_key(agent_id: str, session_id: str) -> str:
+    """The session's routing name; not a secret."""
+    return f"agent:{agent_id}:{session_id}"
+
+
+def resolve_session(reference: str, field: str = "sessionId") -> str:
+    """The session id that an id or a key names. Raises INVALID_MESSAGE when it can be neither."""
+    candidate = reference.rsplit(":", 1)[-1] if reference.startswith("agent:") else reference
+    if _SESSION_ID.fullmatch(candidate) is None:
+        raise invalid(field, "expected a session id or a session key")
+    return candidate
+
+
+def agent_id(given: str) -> str:
+    """The agent id to use for what a caller gave; empty means `default`."""
+    if not given:
+        return DEFAULT_AGENT
+    if _AGENT_ID.fullmatch(given) is None:
+        raise invalid("agentId", "expected 1 to 64 characters without a colon")
+    return given

@@ -1,0 +1,32 @@
+"""Messages and their content blocks as the gateway keeps them."""
+
+from dataclasses import dataclass
+
+from agentspace.v1.message_pb2 import BlockKind, Role
+
+
+@dataclass(frozen=True, slots=True)
+class ContentBlock:
+    """One piece of a message. `text` is text, thinking, a tool call's JSON input, or an opaque block's JSON.
+    `complete` False: cut short; never sent to a provider unless it is text."""
+
+    kind: BlockKind
+    text: str
+    tool_use_id: str = ""
+    tool_name: str = ""
+    signature: str = ""
+    complete: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class Message:
+    """One entry of a session's history. `position` orders a session's messages; `created_ms` is Unix milliseconds."""
+
+    message_id: str
+    session_id: str
+    turn_id: str
+    role: Role
+    blocks: tuple[ContentBlock, ...]
+    model: str
+    created_ms: int
+    position: int = 0

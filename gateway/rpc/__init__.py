@@ -1,0 +1,1 @@
+"""The gRPC door: authenticates, converts, calls use cases, streams what they give."""

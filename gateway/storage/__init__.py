@@ -1,0 +1,1 @@
+"""SQLAlchemy tables, one repository per noun, the writer and reader threads, migrations."""

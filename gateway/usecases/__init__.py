@@ -1,0 +1,1 @@
+"""One verb a file, and the interfaces they need (ports)."""

@@ -1,0 +1,350 @@
+"""What the use cases need from outside, as interfaces. storage, providers, vault and bus implement them; app hands them in."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Protocol, TypeVar
+
+from agentspace.v1.message_pb2 import BlockKind
+from gateway.domain.audit import AuditEvent
+from gateway.domain.context import PromptMessage
+from gateway.domain.message import ContentBlock, Message
+from gateway.domain.price import Price
+from gateway.domain.secret import Secret
+from gateway.domain.session import Session
+from gateway.domain.turn import Turn, TurnPositions
+from gateway.domain.usage import ModelTotal, TokenCounts, UsageRecord
+
+T = TypeVar("T")
+
+
+class Clock(Protocol):
+    """Time. The only way the product asks for it."""
+
+    def now_ms(self) -> int:
+        """Wall clock, Unix milliseconds; may jump."""
+        ...
+
+    def monotonic(self) -> float:
+        """Seconds that never go back."""
+        ...
+
+
+class Ids(Protocol):
+    """Fresh identifiers."""
+
+    def session(self) -> str:
+        """21 characters of the nanoid alphabet."""
+        ...
+
+    def turn(self) -> str:
+        """`turn_` and 21 characters."""
+        ...
+
+    def message(self) -> str:
+        """`msg_` and 21 characters."""
+        ...
+
+
+# --- storage -----------------------------------------------------------------------------------------------------------
+
+
+class Sessions(Protocol):
+    """Sessions in a transaction. Deleted ones are found by get, and listed only on request."""
+
+    def insert(self, session: Session) -> None: ...
+
+    def get(self, session_id: str) -> Session | None: ...
+
+    def update(self, session: Session) -> None:
+        """Write every field but message_count, epoch, last_seq and generation."""
+        ...
+
+    def page(self, *, after: tuple[int, str] | None, limit: int, agent_id: str, deleted: bool) -> list[Session]:
+        """Newest first by (created_ms, session_id), those below `after`."""
+        ...
+
+    def touch(self, session_id: str, updated_ms: int) -> None:
+        """A message was committed: set updated_ms and count one message more."""
+        ...
+
+    def set_position(self, session_id: str, epoch: int, last_seq: int) -> None: ...
+
+    def set_generation(self, session_id: str, generation: int, message_count: int, updated_ms: int) -> None: ...
+
+
+class Messages(Protocol):
+    """Messages in a transaction, in the order of `position`."""
+
+    def insert(self, message: Message) -> Message:
+        """Append to the present generation; gives it the next position (or keeps a position that is not 0)."""
+        ...
+
+    def history(self, session_id: str) -> list[Message]:
+        """The whole present generation, oldest first."""
+        ...
+
+    def page(
+        self, session_id: str, *, after: int | None, limit: int, newest_first: bool, generation: int
+    ) -> list[Message]:
+        """A page; `after` is the position of the last one seen; generation 0 is the present one."""
+        ...
+
+    def replace_before(self, session_id: str, position: int, generation: int) -> int:
+        """Messages of the present generation below `position` end with `generation` - 1; returns how many."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Checkpoint:
+    """What a turn's log gained since the checkpoint before: for each block touched, its index, kind and ids, the text to
+    append and the lengths of the chunks appended."""
+
+    turn_id: str
+    blocks: tuple[tuple[int, ContentBlock, tuple[int, ...]], ...]
+    positions: TurnPositions
+
+
+@dataclass(frozen=True, slots=True)
+class StoredAnswer:
+    """A turn's answer as stored: the blocks, and per block the lengths of its chunks."""
+
+    content: tuple[ContentBlock, ...]
+    chunk_lengths: tuple[tuple[int, ...], ...]
+
+
+class Turns(Protocol):
+    """Turns in a transaction."""
+
+    def insert(self, turn: Turn) -> None: ...
+
+    def get(self, turn_id: str) -> Turn | None: ...
+
+    def find_by_key(self, principal: str, idempotency_key: str, not_before_ms: int) -> Turn | None:
+        """The turn a key was first used for, unless it was created before `not_before_ms`."""
+        ...
+
+    def update(self, turn: Turn) -> None:
+        """Write state, times, answer, stop reason, usage, error and positions."""
+        ...
+
+    def set_positions(self, turn_id: str, positions: TurnPositions) -> None: ...
+
+    def append_checkpoint(self, checkpoint: Checkpoint) -> None:
+        """Costs what the checkpoint holds, not what the answer holds. Also stores its positions."""
+        ...
+
+    def store_answer(self, turn_id: str, chunk_lengths: Sequence[Sequence[int]]) -> None:
+        """The turn's answer is in its message now: keep the packed lengths, drop the checkpoints."""
+        ...
+
+    def answer(self, turn_id: str) -> StoredAnswer | None:
+        """The answer of an ended turn, or what the checkpoints of an unfinished one hold; None when there is neither."""
+        ...
+
+    def unfinished(self, session_id: str | None = None) -> list[Turn]:
+        """Queued and running turns in the order they were accepted."""
+        ...
+
+    def after(self, session_id: str, seq: int, limit: int) -> list[Turn]:
+        """Ended turns with an event after `seq`, by the first of their events."""
+        ...
+
+    def page(self, session_id: str, *, after: tuple[int, str] | None, limit: int) -> list[Turn]:
+        """Newest first by (created_ms, turn_id)."""
+        ...
+
+
+class Usage(Protocol):
+    """The ledger in a transaction."""
+
+    def insert(self, record: UsageRecord) -> None:
+        """Add a row and keep the roll-ups in step."""
+        ...
+
+    def totals(self, session_id: str | None) -> dict[str, ModelTotal]:
+        """Sums by model, from the roll-ups."""
+        ...
+
+    def page(self, session_id: str | None, *, after: int | None, limit: int) -> list[UsageRecord]:
+        """Newest first by record_id."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class SealedKey:
+    """A provider key as it lies in the database: `sealed` can only be opened with the master key."""
+
+    provider: str
+    sealed: bytes
+    masked: str
+    created_ms: int
+    last_used_ms: int = 0
+
+
+class Keys(Protocol):
+    """Sealed provider keys in a transaction."""
+
+    def put(self, key: SealedKey) -> None: ...
+
+    def get(self, provider: str) -> SealedKey | None: ...
+
+    def all(self) -> list[SealedKey]: ...
+
+    def delete(self, provider: str) -> bool: ...
+
+    def mark_used(self, provider: str, used_ms: int) -> None: ...
+
+
+class Audit(Protocol):
+    """The audit log in a transaction. Append only."""
+
+    def append(self, event: AuditEvent) -> None: ...
+
+    def page(self, *, after: int | None, limit: int) -> list[AuditEvent]:
+        """Newest first by event_id."""
+        ...
+
+
+class Transaction(Protocol):
+    """One unit of work over all nouns: all of it happens or none."""
+
+    @property
+    def sessions(self) -> Sessions: ...
+    @property
+    def messages(self) -> Messages: ...
+    @property
+    def turns(self) -> Turns: ...
+    @property
+    def usage(self) -> Usage: ...
+    @property
+    def keys(self) -> Keys: ...
+    @property
+    def audit(self) -> Audit: ...
+
+
+class Store(Protocol):
+    """The database. Work runs off the event loop, so it must touch nothing but its transaction and its arguments.
+
+    Both raise GatewayError STORAGE_UNAVAILABLE when the database cannot do it; then nothing was written.
+    """
+
+    async def write(self, work: Callable[[Transaction], T]) -> T:
+        """Run `work` in a transaction and return after it is committed durably. If `work` raises, nothing of it is written."""
+        ...
+
+    async def read(self, work: Callable[[Transaction], T]) -> T:
+        """Run `work` on one consistent snapshot."""
+        ...
+
+    async def check(self) -> None:
+        """Raises STORAGE_UNAVAILABLE unless the database can be written."""
+        ...
+
+
+# --- providers ---------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class ModelRequest:
+    """What a provider is asked. `model` is the provider's own name for it; `key` is None for providers that need none."""
+
+    model: str
+    system: str
+    messages: tuple[PromptMessage, ...]
+    max_tokens: int
+    key: Secret | None
+
+
+@dataclass(frozen=True, slots=True)
+class Ending:
+    """How an answer ended in order. `stop_reason` is the provider's word."""
+
+    stop_reason: str
+
+
+class AnswerSink(Protocol):
+    """Where a provider puts an answer while it arrives. Never blocks."""
+
+    def progress(self) -> None:
+        """Bytes came, content or not."""
+        ...
+
+    def open_block(self, kind: BlockKind, tool_use_id: str = "", tool_name: str = "") -> None: ...
+
+    def delta(self, text: str) -> None:
+        """More of the newest block."""
+        ...
+
+    def close_block(self, signature: str = "") -> None: ...
+
+    def usage(self, counts: TokenCounts) -> None:
+        """What has been used so far, as far as the provider told; the newest call holds."""
+        ...
+
+
+class Provider(Protocol):
+    """A place where answers come from."""
+
+    @property
+    def name(self) -> str: ...
+
+    @property
+    def needs_key(self) -> bool: ...
+
+    async def generate(self, request: ModelRequest, sink: AnswerSink) -> Ending:
+        """One upstream attempt, no retries. Raises GatewayError with an UPSTREAM_* reason, `execution` NOT_STARTED where the
+        provider surely did not run it. Cancelling closes the upstream connection at once."""
+        ...
+
+    async def test_key(self, key: Secret) -> str:
+        """Empty when the provider accepts the key, else its reason for people."""
+        ...
+
+    async def close(self) -> None: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Model:
+    """A model as the catalog knows it. `upstream_name` is what the provider is asked for. `prices` may be empty."""
+
+    name: str
+    upstream_name: str
+    provider: str
+    max_output_tokens: int
+    context_tokens: int
+    prices: tuple[Price, ...]
+
+
+class Catalog(Protocol):
+    """Models and prices."""
+
+    @property
+    def price_version(self) -> str: ...
+
+    @property
+    def providers(self) -> tuple[str, ...]:
+        """Names of the providers that can have a key."""
+        ...
+
+    def find(self, name: str) -> Model:
+        """Raises MODEL_NOT_FOUND when no provider serves a model of that name. A new model of a known family is found, and
+        unpriced."""
+        ...
+
+
+class Estimator(Protocol):
+    """Counts tokens without a network."""
+
+    def estimate(self, text: str) -> tuple[int, str]:
+        """The number and its method, for instance (12, "estimate:o200k")."""
+        ...
+
+
+class Vault(Protocol):
+    """Seals and opens provider keys."""
+
+    def seal(self, provider: str, key: Secret) -> bytes: ...
+
+    def open(self, provider: str, sealed: bytes) -> Secret:
+        """Raises VAULT_UNAVAILABLE when it cannot be opened with the present master key."""
+        ...

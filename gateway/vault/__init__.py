@@ -1,0 +1,1 @@
+"""Sealing of provider keys and the sources of the master key."""
