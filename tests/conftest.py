@@ -1,3 +1,3 @@
 """Registers the fixtures; each topic lives in its own module of tests/fixtures."""
 
-pytest_plugins = ["tests.fixtures.upstream"]
+pytest_plugins = ["tests.fixtures.upstream", "tests.fixtures.stack"]
