@@ -1,8 +1,9 @@
 """What a model is sent: the system prompt and a history that any provider accepts.
 
-`sendable` proves role order and pairing before each dispatch: the messages alternate, begin with the user, hold no empty
-text, and no tool call without its result. What cannot be sent is left out together with the question it belongs to, so that
-no question stands unanswered in what is sent next.
+`sendable` proves role order and pairing before each dispatch: the messages alternate, begin with the user, hold no
+empty text, and no tool call without its result. What cannot be sent is left out together with the question it belongs
+to, so that no question stands unanswered in what is sent next. A user message without a turn is the summary that a
+compaction put in place of older messages.
 """
 
 from collections.abc import Sequence
@@ -14,6 +15,9 @@ from gateway.domain.message import Message
 USER = message_pb2.ROLE_USER
 ASSISTANT = message_pb2.ROLE_ASSISTANT
 TEXT = message_pb2.BLOCK_KIND_TEXT
+
+SUMMARY_INTRODUCTION = "Summary of the conversation so far:"
+SUMMARY_REPLY = "Understood. I will go on from there."
 
 SECTION_NAMES = ("system_prompt", "history", "memory", "skills", "tools")
 
@@ -37,19 +41,19 @@ class Section:
 def sendable(history: Sequence[Message], question: Message | None = None) -> list[PromptMessage]:
     """The history as a prompt, and after it `question`, the user message to answer now (in `history` or not).
 
-    A user message is sent if an answer with text follows it directly, or if it is the question.
+    A user message is sent if its turn has an answer with text, or if it is the question. The two are paired by turn
+    and not by place, because a message that waited in the queue was stored before the answer to the one ahead of it. A
+    summary is sent as a question with a set answer, so that the order of roles holds whatever follows it.
     """
+    answers = {message.turn_id: _text(message) for message in history if message.role == ASSISTANT}
     prompt: list[PromptMessage] = []
-    asked: Message | None = None
     for message in history:
-        if question is not None and message.message_id == question.message_id:
-            continue
-        if message.role == USER:
-            asked = message
-        elif asked is not None and (answer := _text(message)):
-            prompt.append(PromptMessage("user", _text(asked)))
+        if question is not None and message.position >= question.position:
+            break
+        answer = answers.get(message.turn_id)
+        if message.role == USER and answer:
+            prompt.append(PromptMessage("user", _text(message)))
             prompt.append(PromptMessage("assistant", answer))
-            asked = None
     if question is not None:
         prompt.append(PromptMessage("user", _text(question)))
     return prompt

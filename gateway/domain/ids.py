@@ -4,7 +4,7 @@ import re
 
 from gateway.domain.error import invalid
 
-_SESSION_ID = re.compile(r"[A-Za-z0-9_-]{1,64}")
+_REFERENCE = re.compile(r"(?:agent:[^:\x00-\x1f\x7f]{1,64}:)?([A-Za-z0-9_-]{1,64})")
 _AGENT_ID = re.compile(r"[^:\x00-\x1f\x7f]{1,64}")
 DEFAULT_AGENT = "default"
 
@@ -16,10 +16,10 @@ def session_key(agent_id: str, session_id: str) -> str:
 
 def resolve_session(reference: str, field: str = "sessionId") -> str:
     """The session id that an id or a key names. Raises INVALID_MESSAGE when it can be neither."""
-    candidate = reference.rsplit(":", 1)[-1] if reference.startswith("agent:") else reference
-    if _SESSION_ID.fullmatch(candidate) is None:
+    match = _REFERENCE.fullmatch(reference)
+    if match is None:
         raise invalid(field, "expected a session id or a session key")
-    return candidate
+    return match[1]
 
 
 def agent_id(given: str) -> str:

@@ -22,15 +22,20 @@ class Price:
     from_prompt_tokens: int = 0
 
 
-def charge(counts: TokenCounts, prices: tuple[Price, ...], day: str, version: str) -> Charge:
-    """What `counts` cost on `day` (ISO date) by the price list `version`; unpriced when no row applies.
+def price_at(prices: tuple[Price, ...], day: str, prompt_tokens: int) -> Price | None:
+    """The row for a prompt of that many tokens on `day` (ISO date); None when none applies.
 
     Of the rows in effect the newest wins, and of those the highest band the prompt reaches.
     """
-    applicable = [p for p in prices if p.effective_from <= day and p.from_prompt_tokens <= counts.input]
-    if not applicable:
+    applicable = [p for p in prices if p.effective_from <= day and p.from_prompt_tokens <= prompt_tokens]
+    return max(applicable, key=lambda p: (p.effective_from, p.from_prompt_tokens), default=None)
+
+
+def charge(counts: TokenCounts, prices: tuple[Price, ...], day: str, version: str) -> Charge:
+    """What `counts` cost on `day` (ISO date) by the price list `version`; unpriced when no row applies."""
+    price = price_at(prices, day, counts.input)
+    if price is None:
         return Charge(priced=False)
-    price = max(applicable, key=lambda p: (p.effective_from, p.from_prompt_tokens))
     return Charge(
         input_pico=counts.uncached_input * price.uncached_input
         + counts.cache_write_5m * price.cache_write_5m
