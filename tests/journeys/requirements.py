@@ -1,7 +1,7 @@
 """What the product promises, by id. tests/journeys/test_requirements.py ties each promise to its tests, both ways.
 
-A test says what it proves: `@pytest.mark.requirement("chat.stored")`. A promise without a test fails unless it is listed
-in UNPROVEN, and so does a mark that names no promise, and a promise in UNPROVEN that a test proves.
+A test says what it proves: `@pytest.mark.requirement("chat.stored")`. A promise without a test fails unless it is
+listed in UNPROVEN, and so does a mark that names no promise, and a promise in UNPROVEN that a test proves.
 """
 
 from collections.abc import Mapping
@@ -11,10 +11,10 @@ PROMISES: Mapping[str, str] = {
     "chat.both-doors": "A conversation begun over one door goes on over the other, in one session.",
     "chat.sent-as-stored": "What reaches the provider is the stored conversation, each message once and in order.",
     "chat.restart": "After a restart the conversation goes on where it was.",
-    "chat.one-writer": "Of two chats at once in one session the second gets STREAM_IN_PROGRESS, over any two connections.",
+    "chat.one-writer": "Of two chats at once in one session the second gets STREAM_IN_PROGRESS, on any connection.",
     "chat.parallel-sessions": "Chats in different sessions run side by side.",
     "chat.survives-client": "A turn whose client left goes on to its end and is stored.",
-    "failure.one-error": "Whatever the provider does wrong ends the turn in one typed error; the session is usable at once.",
+    "failure.one-error": "A failing provider ends the turn in one typed error; the session is usable at once.",
     "failure.nothing-left": "After a failed turn no unanswered user message is in what is sent next.",
     "failure.not-twice": "Nothing is generated or billed a second time behind the sender's back.",
     "ledger.adds-up": "Totals equal the sum of the rows, by session and by model, with every class of token.",
