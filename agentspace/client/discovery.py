@@ -1,0 +1,93 @@
+"""Finds the running server and the token for it. Called by the CLI; reads the environment and the home folder.
+
+The order: an explicit URL, AGENTSPACE_URL, the home's runtime.json, http://127.0.0.1:3271.
+"""
+
+import json
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+DEFAULT_URL = "http://127.0.0.1:3271"
+
+
+@dataclass(frozen=True, slots=True)
+class Runtime:
+    """What runtime.json says of a running server."""
+
+    pid: int
+    port: int
+    grpc_port: int
+    started_at: str
+
+
+@dataclass(frozen=True, slots=True)
+class Server:
+    """Where to connect. token: the bearer token to send; None: none. source: how the server was found."""
+
+    url: str
+    token: str | None = field(repr=False)
+    source: str
+
+
+def environment() -> Mapping[str, str]:
+    """The process's environment."""
+    return os.environ
+
+
+def home_folder(explicit: str | Path | None = None, environ: Mapping[str, str] | None = None) -> Path:
+    """The home: `explicit`, AGENTSPACE_HOME, ~/.agentspace."""
+    environ = environment() if environ is None else environ
+    return Path(explicit or environ.get("AGENTSPACE_HOME") or "~/.agentspace").expanduser().absolute()
+
+
+def find_server(
+    url: str | None = None, home: str | Path | None = None, environ: Mapping[str, str] | None = None
+) -> Server:
+    """The server to talk to.
+
+    AGENTSPACE_TOKEN is sent wherever it is set. The token file of the home is sent only to the server that the same
+    home's runtime.json names, on loopback, and never to a URL that somebody gave.
+    """
+    environ = environment() if environ is None else environ
+    token = environ.get("AGENTSPACE_TOKEN") or None
+    if url:
+        return Server(url.rstrip("/"), token, "--url")
+    if given := environ.get("AGENTSPACE_URL"):
+        return Server(given.rstrip("/"), token, "AGENTSPACE_URL")
+    folder = home_folder(home, environ)
+    runtime = read_runtime(folder)
+    if runtime is None:
+        return Server(DEFAULT_URL, token, "default")
+    return Server(f"http://127.0.0.1:{runtime.port}", token or read_token(folder), "runtime.json")
+
+
+def read_runtime(home: Path) -> Runtime | None:
+    """The running server of a home; None: none runs (a file left behind by a dead one counts as none)."""
+    try:
+        said = json.loads((home / "runtime.json").read_text(encoding="utf-8"))
+        runtime = Runtime(int(said["pid"]), int(said["port"]), int(said["grpcPort"]), str(said["startedAt"]))
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+    return runtime if _alive(runtime.pid) else None
+
+
+def read_token(home: Path) -> str | None:
+    """The operator token of a home; None: there is none, or it is somebody else's."""
+    try:
+        return (home / "token").read_text(encoding="ascii").strip() or None
+    except (OSError, ValueError):
+        return None
+
+
+def _alive(pid: int) -> bool:
+    if pid <= 0:
+        return False
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except OSError:
+        return True
+    return True
