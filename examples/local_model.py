@@ -37,6 +37,9 @@ def serve(port: int) -> None:
     params.model.path = str(model)
     params.model_alias = [ALIAS]
     params.n_ctx = 8192
+    # So small a model talks best with little chance in its choices; the seed makes them the same each time.
+    params.sampling.temp = 0.1
+    params.sampling.seed = 7
     params.n_parallel = 2
     params.hostnames = ["127.0.0.1"]
     params.port = port
