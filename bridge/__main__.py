@@ -1,0 +1,49 @@
+"""python -m bridge: runs the bridge until SIGTERM or SIGINT, then stops in order with status 0.
+
+Prints one line of JSON on stdout when it is ready: {"event":"ready","port":N}.
+"""
+
+import asyncio
+import json
+import signal
+import sys
+
+from bridge.app import serve
+from bridge.calls import GrpcLink
+from bridge.config import Config, read_config
+from bridge.telemetry import set_up_logging
+
+
+async def run(config: Config) -> None:
+    """Serve until a signal comes."""
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stop.set)
+    link = GrpcLink(config.gateway)
+    try:
+        async with serve(config, link) as port:
+            sys.stdout.write(json.dumps({"event": "ready", "port": port}) + "\n")
+            sys.stdout.flush()
+            await stop.wait()
+    finally:
+        await link.close()
+
+
+def main() -> None:
+    """Read the settings and run, on uvloop where it is installed."""
+    config = read_config()
+    set_up_logging()
+    try:
+        from uvloop import new_event_loop
+    except ImportError:
+        new_event_loop = asyncio.new_event_loop
+    try:
+        with asyncio.Runner(loop_factory=new_event_loop) as runner:
+            runner.run(run(config))
+    except OSError as error:
+        sys.exit(f"the bridge cannot listen on {config.host}: {error.strerror or error}")
+
+
+if __name__ == "__main__":
+    main()

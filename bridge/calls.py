@@ -1,0 +1,195 @@
+"""The link over gRPC: one Connect call for all channels, made again when it is lost, and the gateway's unary methods.
+
+Built by app.py; implements link.py. One task reads the call, and gRPC's own task writes what the request stream yields:
+two writers on one call would hang it.
+"""
+
+import asyncio
+import logging
+import random
+from collections import deque
+from collections.abc import AsyncIterator, Awaitable
+from typing import TypeVar
+
+import grpc
+import grpc.aio
+from google.rpc.error_details_pb2 import ErrorInfo  # type: ignore[import-untyped]
+from google.rpc.status_pb2 import Status  # type: ignore[import-untyped]
+
+from agentspace.v1.frame_pb2 import Hello
+from agentspace.v1.gateway_service_pb2 import (
+    ChannelRequest,
+    ConnectRequest,
+    GetMetricsRequest,
+    GetReadinessRequest,
+    GetReadinessResponse,
+    HelloRequest,
+)
+from agentspace.v1.gateway_service_pb2_grpc import GatewayServiceStub
+from agentspace.v1.key_service_pb2 import ReadKeyRequest
+from agentspace.v1.key_service_pb2_grpc import KeyServiceStub
+from bridge.link import LinkError, Receiver
+
+LOG = logging.getLogger(__name__)
+T = TypeVar("T")
+
+ANSWER_SECONDS = 5.0
+"""How long a unary call may take."""
+BATCH_BYTES = 2 * 1024 * 1024
+"""The largest batch: two frames of the largest size, and below the 4 MiB every gRPC server takes."""
+QUEUE_BYTES = 4 * 1024 * 1024
+"""How much may wait to be sent before readers of sockets are held back."""
+RETRY_SECONDS = (0.05, 2.0)
+"""The first and the longest wait before the call is made again."""
+OPTIONS = [
+    ("grpc.max_receive_message_length", 16 * 1024 * 1024),
+    ("grpc.max_send_message_length", 16 * 1024 * 1024),
+    # A gateway that comes back is found within a second.
+    ("grpc.initial_reconnect_backoff_ms", 100),
+    ("grpc.min_reconnect_backoff_ms", 1000),
+    ("grpc.max_reconnect_backoff_ms", 1000),
+    # A dead network is noticed within 40 s; more often than every 10 s a server takes for an attack.
+    ("grpc.keepalive_time_ms", 30_000),
+    ("grpc.keepalive_timeout_ms", 10_000),
+]
+
+
+class GrpcLink:
+    """The way to a gateway at "unix:PATH" or "host:port". Close it when done."""
+
+    def __init__(self, target: str) -> None:
+        self._channel = grpc.aio.insecure_channel(target, options=OPTIONS)
+        self._gateway = GatewayServiceStub(self._channel)
+        self._keys = KeyServiceStub(self._channel)
+        self._connected = False
+        self._queue: deque[ChannelRequest] = deque()
+        self._queued_bytes = 0
+        self._ready = asyncio.Event()
+        self._room = asyncio.Event()
+        self._room.set()
+
+    @property
+    def connected(self) -> bool:
+        """There is a call to send on."""
+        return self._connected
+
+    async def run(self, receiver: Receiver) -> None:
+        """Keep a Connect call, until cancelled."""
+        wait = RETRY_SECONDS[0]
+        while True:
+            await self._channel.channel_ready()
+            self._connected = True
+            call = self._gateway.Connect(self._requests())
+            try:
+                async for response in call:
+                    receiver.on_response(response)
+                    wait = RETRY_SECONDS[0]
+                LOG.warning("the gateway ended the connection")
+            except grpc.aio.AioRpcError as error:
+                LOG.warning("the connection to the gateway is lost", extra={"code": error.code().name})
+            except asyncio.CancelledError:
+                task = asyncio.current_task()
+                if task is None or task.cancelling():
+                    raise
+                # Not ours: gRPC tells in this way that the call was cancelled from the other side.
+                LOG.warning("the gateway cancelled the connection")
+            except Exception:
+                # A frame that cannot be shared out must not end the bridge: the channels start afresh.
+                LOG.exception("a batch of the gateway could not be handled")
+            finally:
+                call.cancel()
+                self._forget()
+                receiver.on_lost()
+            await asyncio.sleep(wait * random.uniform(0.5, 1.0))
+            wait = min(wait * 2, RETRY_SECONDS[1])
+
+    def send(self, request: ChannelRequest) -> None:
+        """Send soon, in order."""
+        if not self._connected:
+            return
+        self._queue.append(request)
+        self._queued_bytes += request.ByteSize()
+        if self._queued_bytes > QUEUE_BYTES:
+            self._room.clear()
+        self._ready.set()
+
+    async def drain(self) -> None:
+        """Wait until there is room."""
+        if not self._room.is_set():
+            await self._room.wait()
+
+    async def hello(self, token: str) -> Hello:
+        """Call GatewayService.Hello."""
+        call = self._gateway.Hello(HelloRequest(), metadata=_bearer(token), timeout=ANSWER_SECONDS)
+        return (await _answer(call)).hello
+
+    async def readiness(self) -> GetReadinessResponse:
+        """Call GatewayService.GetReadiness."""
+        return await _answer(self._gateway.GetReadiness(GetReadinessRequest(), timeout=ANSWER_SECONDS))
+
+    async def metrics(self) -> str:
+        """Call GatewayService.GetMetrics."""
+        return (await _answer(self._gateway.GetMetrics(GetMetricsRequest(), timeout=ANSWER_SECONDS))).text
+
+    async def read_key(self, provider: str, token: str) -> str:
+        """Call KeyService.ReadKey."""
+        request = ReadKeyRequest(provider=provider)
+        return (await _answer(self._keys.ReadKey(request, metadata=_bearer(token), timeout=ANSWER_SECONDS))).key
+
+    async def close(self) -> None:
+        """Close the connection; run has been cancelled before."""
+        await self._channel.close()
+
+    async def _requests(self) -> AsyncIterator[ConnectRequest]:
+        while True:
+            await self._ready.wait()
+            self._ready.clear()
+            while self._queue:
+                yield ConnectRequest(channels=self._batch())
+
+    def _batch(self) -> list[ChannelRequest]:
+        batch = [self._queue.popleft()]
+        size = batch[0].ByteSize()
+        while self._queue and (size := size + self._queue[0].ByteSize()) <= BATCH_BYTES:
+            batch.append(self._queue.popleft())
+        self._queued_bytes -= sum(request.ByteSize() for request in batch)
+        if self._queued_bytes <= QUEUE_BYTES // 2:
+            self._room.set()
+        return batch
+
+    def _forget(self) -> None:
+        self._connected = False
+        self._queue.clear()
+        self._queued_bytes = 0
+        self._ready.clear()
+        self._room.set()
+
+
+def _bearer(token: str) -> tuple[tuple[str, str], ...]:
+    return (("authorization", f"Bearer {token}"),) if token else ()
+
+
+async def _answer(call: Awaitable[T]) -> T:
+    try:
+        return await call
+    except grpc.aio.AioRpcError as error:
+        raise LinkError(_reason(error), error.details() or "the gateway cannot be reached") from None
+
+
+def _reason(error: grpc.aio.AioRpcError) -> str:
+    for key, value in error.trailing_metadata():
+        if key == "grpc-status-details-bin" and isinstance(value, bytes):
+            info = ErrorInfo()
+            for detail in Status.FromString(value).details:
+                if detail.Unpack(info):
+                    return str(info.reason)
+    return WITHOUT_DETAILS.get(error.code(), "INTERNAL")
+
+
+WITHOUT_DETAILS = {
+    grpc.StatusCode.UNAVAILABLE: "GATEWAY_UNREACHABLE",
+    grpc.StatusCode.DEADLINE_EXCEEDED: "GATEWAY_UNREACHABLE",
+    grpc.StatusCode.UNAUTHENTICATED: "UNAUTHENTICATED",
+    grpc.StatusCode.PERMISSION_DENIED: "MISSING_SCOPE",
+}
+"""What a status without ErrorInfo means: it comes from gRPC itself, not from the gateway's services."""

@@ -1,0 +1,197 @@
+"""All connections' channels over one link: opens them, shares out what comes, and acknowledges what has left.
+
+Called by websocket.py (what a client sends) and by the link (what the gateway sends); calls protocol.py. Nothing here
+waits, so one slow socket cannot hold up another: its frames stay unacknowledged until they have left, and the gateway
+stops at the channel's window.
+"""
+
+from collections.abc import Iterable
+from itertools import count
+from typing import Protocol as Interface
+
+from agentspace.v1.frame_pb2 import ClientFrame
+from agentspace.v1.gateway_service_pb2 import (
+    ChannelClose,
+    ChannelOpen,
+    ChannelRequest,
+    ChannelResponse,
+    CloseReason,
+    ConnectResponse,
+)
+from bridge.closing import Closing
+from bridge.frames import Codec
+from bridge.link import Link
+from bridge.protocol import Action, Close, Forward, Protocol, Send
+
+WINDOW_BYTES = 256 * 1024
+"""How many bytes of frames the gateway may have on the way to one socket."""
+
+
+class Outlet(Interface):
+    """A socket as its channel sees it. Neither method waits."""
+
+    def write(self, texts: list[bytes]) -> bool:
+        """Hand text frames to the transport. False: it is full; call Channel.drained when they have left."""
+
+    def close(self, closing: Closing) -> None:
+        """Close the socket in order, soon."""
+
+
+class Channel:
+    """One connection. The gateway knows it from its first frame on, by its number; until then the number is 0."""
+
+    __slots__ = ("_channels", "_outlet", "_owed", "_protocol", "_slow", "_texts", "_token", "number")
+
+    def __init__(self, channels: "Channels", protocol: Protocol, outlet: Outlet, token: str) -> None:
+        self.number = 0
+        self._channels = channels
+        self._protocol = protocol
+        self._outlet = outlet
+        self._token = token
+        self._texts: list[bytes] = []
+        self._owed = 0
+        self._slow = False
+
+    @property
+    def level(self) -> int:
+        """1 or 2."""
+        return self._protocol.level
+
+    def receive(self, text: str | bytes) -> None:
+        """Take a text frame of the client."""
+        self._channels.received += 1
+        self._act(self._protocol.receive(text))
+
+    def add(self, kind: str, tail: bytes | None, request_id: str, size: int) -> None:
+        """Take a frame of the gateway, to be written by flush. size: what it counts against the window."""
+        self._owed += size
+        if tail is not None:
+            self._texts.append(self._protocol.answer(kind, tail, request_id))
+
+    def flush(self) -> None:
+        """Write what was added."""
+        if self._texts:
+            texts, self._texts = self._texts, []
+            self._write(texts)
+        if not self._slow:
+            self._acknowledge()
+
+    def drained(self) -> None:
+        """Everything written has left the socket."""
+        self._slow = False
+        self._acknowledge()
+
+    def lost(self) -> None:
+        """The link is lost."""
+        self.number = self._owed = 0
+        self._act(self._protocol.lost())
+
+    def closed(self, reason: CloseReason.ValueType) -> None:
+        """The gateway closed the channel."""
+        self.number = self._owed = 0
+        self._act(self._protocol.closed(reason))
+
+    def end(self) -> None:
+        """The socket is gone."""
+        if self.number:
+            self._channels.remove(self)
+            self.number = 0
+
+    def _act(self, actions: list[Action]) -> None:
+        for action in actions:
+            match action:
+                case Forward(frame):
+                    self._forward(frame)
+                case Send(text):
+                    self._write([text])
+                case Close(closing):
+                    self._outlet.close(closing)
+
+    def _forward(self, frame: ClientFrame) -> None:
+        link = self._channels.link
+        if not link.connected:
+            self._act(self._protocol.unreachable(frame))
+            return
+        if not self.number:
+            self.number = self._channels.add(self)
+            opening = ChannelOpen(bearer_token=self._token, level=self.level, window_bytes=WINDOW_BYTES)
+            link.send(ChannelRequest(channel=self.number, open=opening))
+        link.send(ChannelRequest(channel=self.number, frame=frame))
+
+    def _write(self, texts: list[bytes]) -> None:
+        self._channels.sent += len(texts)
+        if not self._outlet.write(texts):
+            self._slow = True
+
+    def _acknowledge(self) -> None:
+        # Late and rarely: a message of its own for each small frame would cost more than the frame.
+        if self._owed * 2 >= WINDOW_BYTES and self.number:
+            self._channels.link.send(ChannelRequest(channel=self.number, acknowledged_bytes=self._owed))
+            self._owed = 0
+
+
+class Channels:
+    """The channels open at the gateway, and how many frames went through (received, sent)."""
+
+    def __init__(self, link: Link, codecs: Iterable[Codec]) -> None:
+        self.link = link
+        self.received = 0
+        self.sent = 0
+        self.generation = 0
+        """Rises whenever the link is lost, so that what was learned over it can be forgotten."""
+        self._codecs = {codec.level: codec for codec in codecs}
+        self._open: dict[int, Channel] = {}
+        self._numbers = count(1)
+
+    def channel(self, level: int, outlet: Outlet, token: str) -> Channel:
+        """Make the channel of a new connection. The gateway hears of it with its first frame."""
+        return Channel(self, Protocol(self._codecs[level]), outlet, token)
+
+    def add(self, channel: Channel) -> int:
+        """Give a channel its number, which is never used again."""
+        number = next(self._numbers)
+        self._open[number] = channel
+        return number
+
+    def remove(self, channel: Channel) -> None:
+        """Close a channel whose client is gone."""
+        self._open.pop(channel.number, None)
+        self.link.send(ChannelRequest(channel=channel.number, close=ChannelClose()))
+
+    def on_response(self, response: ConnectResponse) -> None:
+        """Share out a batch: one body is encoded once for each level, and each socket is written to once."""
+        touched: dict[int, Channel] = {}
+        for item in response.channels:
+            if item.WhichOneof("action") == "frame":
+                self._share(item, touched)
+                continue
+            for recipient in item.recipients:
+                channel = self._open.pop(recipient.channel, None)
+                if channel is not None:
+                    touched.pop(recipient.channel, channel).flush()
+                    channel.closed(item.closed.reason)
+        for channel in touched.values():
+            channel.flush()
+
+    def on_lost(self) -> None:
+        """Tell every open channel."""
+        self.generation += 1
+        channels, self._open = self._open, {}
+        for channel in channels.values():
+            channel.lost()
+
+    def _share(self, item: ChannelResponse, touched: dict[int, Channel]) -> None:
+        frame = item.frame
+        size = frame.ByteSize()
+        kind = frame.WhichOneof("body") or ""
+        tails: dict[int, bytes | None] = {}
+        for recipient in item.recipients:
+            number = recipient.channel
+            channel = self._open.get(number)
+            if channel is None:
+                continue
+            level = channel.level
+            if level not in tails:
+                tails[level] = self._codecs[level].encode_tail(frame)
+            channel.add(kind, tails[level], recipient.request_id, size)
+            touched[number] = channel

@@ -1,0 +1,201 @@
+"""/gateway: the aiohttp side of a connection. Moves text between a socket and its channel, and closes in order.
+
+Called by app.py's routes; calls channels.py. A socket has one reader, the request's own task, and a second task only
+while it is slow or being closed.
+"""
+
+import asyncio
+from struct import pack
+
+from aiohttp import WSMsgType, web
+from aiohttp.abc import AbstractStreamWriter
+
+from agentspace.v1.frame_pb2 import Hello, ServerFrame
+from bridge import closing
+from bridge.channels import Channels
+from bridge.closing import Closing
+from bridge.frames import Codec
+from bridge.link import Link, LinkError
+from bridge.protocol import negotiate
+
+MAX_FRAME_BYTES = 1024 * 1024
+HEARTBEAT_SECONDS = 20.0
+"""How long a connection may be silent before it is pinged; half as long again without an answer ends it."""
+CLOSE_SECONDS = 5.0
+"""How long a client may take to answer a close frame."""
+STALL_SECONDS = 60.0
+"""How long a slow socket may take to read what waits for it."""
+HIGH_WATER = 64 * 1024
+"""How many bytes may wait in a socket's transport before the socket counts as slow."""
+
+TOKEN = web.RequestKey("token", str)
+"""The request's bearer token, set by the guard's middleware; empty without one."""
+
+
+class Socket:
+    """One WebSocket as its channel sees it."""
+
+    __slots__ = ("_closing", "_draining", "_transport", "_writer", "_ws", "channel")
+
+    def __init__(self, ws: web.WebSocketResponse, writer: AbstractStreamWriter, transport: asyncio.Transport) -> None:
+        self._ws = ws
+        self._writer = writer
+        self._transport = transport
+        self._draining: asyncio.Task[None] | None = None
+        self._closing: asyncio.Task[None] | None = None
+        transport.set_write_buffer_limits(high=HIGH_WATER)
+
+    def attach(self, channels: Channels, level: int, token: str) -> None:
+        """Give the socket its channel."""
+        self.channel = channels.channel(level, self, token)
+
+    def write(self, texts: list[bytes]) -> bool:
+        """Write text frames at once, in one piece."""
+        if self._ws.closed or self._transport.is_closing():
+            return True
+        self._transport.write(b"".join([part for text in texts for part in (text_header(len(text)), text)]))
+        if self._transport.get_write_buffer_size() <= HIGH_WATER:
+            return True
+        if self._draining is None:
+            self._draining = asyncio.create_task(self._drain())
+        return False
+
+    def close(self, why: Closing) -> None:
+        """Start to close; only the first reason counts."""
+        if self._closing is None:
+            self._closing = asyncio.create_task(self._close(why))
+
+    async def writable(self) -> None:
+        """Wait while the socket is slow: who does not read what is sent is not read either."""
+        if self._draining is not None:
+            await asyncio.wait([self._draining])
+
+    async def closed(self) -> None:
+        """Wait until the socket is closed, if close was called."""
+        if self._closing is not None:
+            await asyncio.wait([self._closing])
+
+    async def finish(self) -> None:
+        """End everything the socket has started."""
+        if self._draining is not None:
+            self._draining.cancel()
+        await self.closed()
+
+    async def _drain(self) -> None:
+        try:
+            async with asyncio.timeout(STALL_SECONDS):
+                await self._writer.drain()
+        except ConnectionError:
+            return
+        except TimeoutError:
+            self._transport.abort()
+            return
+        finally:
+            self._draining = None
+        self.channel.drained()
+
+    async def _close(self, why: Closing) -> None:
+        try:
+            async with asyncio.timeout(CLOSE_SECONDS):
+                await self._ws.close(code=why.code, message=why.reason.encode())
+        except TimeoutError:
+            # It does not even read: there is nobody to part from.
+            self._transport.abort()
+
+
+class Sockets:
+    """All connections of the server. codec: of level 2, for hello. limit: how many there may be at once."""
+
+    def __init__(self, link: Link, channels: Channels, codec: Codec, limit: int) -> None:
+        self._link = link
+        self._channels = channels
+        self._codec = codec
+        self._limit = limit
+        self._live: set[Socket] = set()
+        self._local_hello: tuple[int, bytes] = (-1, b"")
+
+    def __len__(self) -> int:
+        return len(self._live)
+
+    async def handle(self, request: web.Request) -> web.StreamResponse:
+        """Answer GET /gateway: 400 without a subprotocol we know, 503 when full, else the whole connection."""
+        lines = request.headers.getall("Sec-WebSocket-Protocol", [])
+        chosen = negotiate([name.strip() for line in lines for name in line.split(",") if name.strip()])
+        if chosen is None:
+            return web.json_response({"code": "INVALID_MESSAGE", "message": "unknown subprotocol"}, status=400)
+        if len(self._live) >= self._limit:
+            body = {"code": "TOO_MANY_STREAMS", "message": "too many connections"}
+            return web.json_response(body, status=503, headers={"Retry-After": "5"})
+        level, name = chosen
+        ws = web.WebSocketResponse(
+            protocols=(name,) if name else (),
+            # aiohttp refuses what reaches its limit.
+            max_msg_size=MAX_FRAME_BYTES + 1,
+            heartbeat=HEARTBEAT_SECONDS,
+            timeout=CLOSE_SECONDS,
+            compress=False,
+        )
+        writer = await ws.prepare(request)
+        if request.transport is None:
+            return ws
+        socket = Socket(ws, writer, request.transport)
+        self._live.add(socket)
+        try:
+            if level == 1 or await self._greet(socket, request[TOKEN]):
+                socket.attach(self._channels, level, request[TOKEN])
+                await self._read(ws, socket)
+        finally:
+            self._live.discard(socket)
+            await socket.finish()
+        return ws
+
+    async def close_all(self, why: Closing) -> None:
+        """Close every connection, all at once; waits for each at most CLOSE_SECONDS."""
+        sockets = list(self._live)
+        for socket in sockets:
+            socket.close(why)
+        await asyncio.gather(*(socket.closed() for socket in sockets))
+
+    async def _read(self, ws: web.WebSocketResponse, socket: Socket) -> None:
+        channel = socket.channel
+        try:
+            async for message in ws:
+                if message.type is WSMsgType.TEXT:
+                    channel.receive(message.data)
+                    await self._link.drain()
+                    await socket.writable()
+                elif message.type is WSMsgType.BINARY:
+                    socket.close(closing.BINARY)
+                    break
+        finally:
+            channel.end()
+
+    async def _greet(self, socket: Socket, token: str) -> bool:
+        try:
+            text = await self._hello(token)
+        except LinkError as error:
+            socket.close(closing.UNAUTHENTICATED if error.reason == "UNAUTHENTICATED" else closing.TRY_LATER)
+            return False
+        socket.write([text])
+        return True
+
+    async def _hello(self, token: str) -> bytes:
+        generation = self._channels.generation
+        if not token and self._local_hello[0] == generation:
+            return self._local_hello[1]
+        hello = Hello()
+        hello.CopyFrom(await self._link.hello(token))
+        hello.limits.max_frame_bytes = MAX_FRAME_BYTES
+        text = self._codec.encode(ServerFrame(hello=hello), "") or b""
+        if not token:
+            self._local_hello = (generation, text)
+        return text
+
+
+def text_header(length: int) -> bytes:
+    """Build the head of an unmasked, unfragmented text frame (RFC 6455, section 5.2)."""
+    if length < 126:
+        return bytes((0x81, length))
+    if length < 65536:
+        return pack("!BBH", 0x81, 126, length)
+    return pack("!BBQ", 0x81, 127, length)
