@@ -57,7 +57,7 @@ SHAPES = {
     "gateway/domain/helpers.py": ('"""Vague."""\n', "does not say what is in it"),
     "bridge/silent.py": ("A = 1\n", "does not say what it is"),
     "bridge/global_state.py": ('"""State."""\n\n\ndef f():\n    global A\n    A = 1\n', "changes a module's variable"),
-    "bridge/on_import.py": ('"""Runs."""\nfor _ in ():\n    pass\n', "runs on import"),
+    "bridge/on_import.py": ('"""Runs."""\nprint()\n', "runs on import"),
     "gateway/planted/__init__.py": ('"""Package."""\nA = 1\n', "more than its docstring"),
     "gateway/domain/untested.py": (
         '"""Untested."""\n\n\ndef f():\n' + "    print()\n" * 20,

@@ -35,7 +35,10 @@ def python_files(*folders: str) -> list[Path]:
 SOURCES = python_files(*ROOTS)
 TESTS = python_files("tests")
 WRITTEN = [*SOURCES, *TESTS, *python_files("examples", "benchmarks")]
-MODULES = [path for path in SOURCES if path.name not in ("__init__.py", "__main__.py") and "versions" not in path.parts]
+# Migrations are run by Alembic, one after the other, and tested so; __main__ is run by the journeys.
+MODULES = [
+    path for path in SOURCES if path.name not in ("__init__.py", "__main__.py") and "migrations" not in path.parts
+]
 MIRRORS = [path for path in TESTS if path.parts[1] in ROOTS and path.name.startswith("test_")]
 
 
@@ -60,7 +63,9 @@ def test_package_file_holds_a_docstring_only(path: Path) -> None:
 @pytest.mark.parametrize("path", MODULES, ids=str)
 def test_module_keeps_no_state(path: Path) -> None:
     for node in tree(path).body:
-        assert not isinstance(node, ast.AugAssign | ast.For | ast.While | ast.With), (
+        if isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant):
+            continue  # a docstring, of the module or of the constant above it
+        assert not isinstance(node, ast.AugAssign | ast.While | ast.With | ast.Expr | ast.Try), (
             f"{path}:{node.lineno} runs on import"
         )
     found = [node.lineno for node in ast.walk(tree(path)) if isinstance(node, ast.Global)]
