@@ -1,0 +1,105 @@
+"""Messages in a transaction: the port `Messages` over their table. Called by use cases, through transaction.
+
+A message belongs to the generations from `generation` to before `replaced_in` (0: to the present one).
+"""
+
+from dataclasses import replace
+
+from sqlalchemy import func, insert, literal_column, or_, select, update
+
+from gateway.domain.error import session_not_found
+from gateway.domain.message import Message
+from gateway.storage.packing import dump_blocks, load_blocks
+from gateway.storage.statement import Link, Row, Statement, limited, value
+from gateway.storage.tables import messages, sessions
+
+_c = messages.c
+_FIELDS = ("message_id", "turn_id", "role", "blocks", "model", "created_ms")
+_SESSION_NO = select(sessions.c.session_no).where(sessions.c.session_id == value("session_id")).scalar_subquery()
+_OF_SESSION = _c.session_no == _SESSION_NO
+_PRESENT = _c.replaced_in == literal_column("0")
+_IN_GENERATION = (_c.generation <= value("generation")) & or_(_PRESENT, _c.replaced_in > value("generation_2"))
+
+_last = messages.alias("last")
+_NEXT = func.coalesce(
+    select(func.max(_last.c.position)).where(_last.c.session_no == sessions.c.session_no).scalar_subquery(),
+    literal_column("0"),
+) + literal_column("1")
+
+
+def _insert(position: object, parameters: str) -> Statement:
+    row = select(
+        sessions.c.session_no,
+        sessions.c.generation,
+        literal_column("0"),
+        position,  # type: ignore[call-overload]
+        *(value(name) for name in _FIELDS),
+    ).where(sessions.c.session_id == value("session_id"))
+    columns = ["session_no", "generation", "replaced_in", "position", *_FIELDS]
+    return Statement(insert(messages).from_select(columns, row).returning(_c.position), parameters)
+
+
+_APPEND = _insert(_NEXT, "message_id turn_id role blocks model created_ms session_id")
+_PLACE = _insert(value("position"), "position message_id turn_id role blocks model created_ms session_id")
+
+_SELECT = select(*(_c[name] for name in _FIELDS), _c.position).where(_OF_SESSION)
+_UP = limited(_SELECT.where(_c.position > value("after")).order_by(_c.position))
+_DOWN = limited(_SELECT.where(_c.position < value("after")).order_by(_c.position.desc()))
+_HISTORY = Statement(_SELECT.where(_PRESENT).order_by(_c.position), "session_id")
+_PAGE = {
+    False: Statement(_UP.where(_PRESENT), "session_id after limit"),
+    True: Statement(_DOWN.where(_PRESENT), "session_id after limit"),
+}
+_PAGE_OF_GENERATION = {
+    False: Statement(_UP.where(_IN_GENERATION), "session_id after generation generation_2 limit"),
+    True: Statement(_DOWN.where(_IN_GENERATION), "session_id after generation generation_2 limit"),
+}
+_REPLACE = Statement(
+    update(messages)
+    .where(_OF_SESSION, _c.position < value("position"), _PRESENT)
+    .values(replaced_in=value("generation")),
+    "generation session_id position",
+)
+_END = 2**63 - 1
+
+
+class SqlMessages:
+    """See the port."""
+
+    __slots__ = ("_link",)
+
+    def __init__(self, link: Link) -> None:
+        self._link = link
+
+    def insert(self, message: Message) -> Message:
+        """Append to the present generation; gives it the next position (or keeps a position that is not 0)."""
+        m = message
+        fields = (m.message_id, m.turn_id, m.role, dump_blocks(m.blocks), m.model, m.created_ms, m.session_id)
+        row = self._link.one(_PLACE, m.position, *fields) if m.position else self._link.one(_APPEND, *fields)
+        if row is None:
+            raise session_not_found(m.session_id)
+        return replace(message, position=row[0])
+
+    def history(self, session_id: str) -> list[Message]:
+        """The whole present generation, oldest first."""
+        return [_message(session_id, row) for row in self._link.all(_HISTORY, session_id)]
+
+    def page(
+        self, session_id: str, *, after: int | None, limit: int, newest_first: bool, generation: int
+    ) -> list[Message]:
+        """A page; `after` is the position of the last one seen; generation 0 is the present one."""
+        start = after if after is not None else (_END if newest_first else -1)
+        if generation:
+            rows = self._link.all(_PAGE_OF_GENERATION[newest_first], session_id, start, generation, generation, limit)
+        else:
+            rows = self._link.all(_PAGE[newest_first], session_id, start, limit)
+        return [_message(session_id, row) for row in rows]
+
+    def replace_before(self, session_id: str, position: int, generation: int) -> int:
+        """Messages of the present generation below `position` end with `generation` - 1; returns how many."""
+        return self._link.run(_REPLACE, generation, session_id, position)
+
+
+def _message(session_id: str, row: Row) -> Message:
+    message_id, turn_id, role, blocks, model, created_ms, position = row
+    return Message(message_id, session_id, turn_id, role, load_blocks(blocks), model, created_ms, position)

@@ -1,0 +1,147 @@
+"""Sessions in a transaction: the port `Sessions` over their table. Called by use cases, through transaction."""
+
+from sqlalchemy import insert, literal_column, select, tuple_, update
+from sqlalchemy.sql.elements import TextClause
+
+from gateway.domain.error import session_not_found
+from gateway.domain.session import Session
+from gateway.storage.statement import Link, Row, Statement, limited, value
+from gateway.storage.tables import DELETED, LIVE, sessions
+
+_c = sessions.c
+_FIELDS = (
+    "session_id agent_id model created_ms updated_ms title system_prompt message_count revision epoch last_seq "
+    "deleted_ms forked_from generation"
+)
+_CHANGING = "agent_id model created_ms updated_ms title system_prompt revision deleted_ms forked_from"
+_SELECT = select(*(_c[name] for name in _FIELDS.split()))
+_BY_ID = _c.session_id == value("session_id")
+
+_INSERT = Statement(
+    insert(sessions).from_select(_FIELDS.split(), select(*(value(name) for name in _FIELDS.split()))), _FIELDS
+)
+_GET = Statement(_SELECT.where(_BY_ID), "session_id")
+_UPDATE = Statement(
+    update(sessions).where(_BY_ID).ordered_values(*((_c[name], value(name)) for name in _CHANGING.split())),
+    f"{_CHANGING} session_id",
+)
+_TOUCH = Statement(
+    update(sessions)
+    .where(_BY_ID)
+    .ordered_values((_c.updated_ms, value("updated_ms")), (_c.message_count, _c.message_count + literal_column("1"))),
+    "updated_ms session_id",
+)
+_SET_POSITION = Statement(
+    update(sessions).where(_BY_ID).ordered_values((_c.epoch, value("epoch")), (_c.last_seq, value("last_seq"))),
+    "epoch last_seq session_id",
+)
+_SET_GENERATION = Statement(
+    update(sessions)
+    .where(_BY_ID)
+    .ordered_values(
+        (_c.generation, value("generation")),
+        (_c.message_count, value("message_count")),
+        (_c.updated_ms, value("updated_ms")),
+    ),
+    "generation message_count updated_ms session_id",
+)
+
+
+def _page(which: TextClause, *, of_agent: bool) -> Statement:
+    below = tuple_(_c.created_ms, _c.session_id) < tuple_(value("created_ms"), value("session_id"))
+    page = _SELECT.where(which)
+    if of_agent:
+        page = page.where(_c.agent_id == value("agent_id"))
+    return Statement(
+        limited(page.where(below).order_by(_c.created_ms.desc(), _c.session_id.desc())),
+        ("agent_id " if of_agent else "") + "created_ms session_id limit",
+    )
+
+
+_PAGES = {
+    (which is DELETED, of_agent): _page(which, of_agent=of_agent)
+    for which in (LIVE, DELETED)
+    for of_agent in (False, True)
+}
+_END = (2**63 - 1, "")
+
+
+class SqlSessions:
+    """See the port."""
+
+    __slots__ = ("_link",)
+
+    def __init__(self, link: Link) -> None:
+        self._link = link
+
+    def insert(self, session: Session) -> None:
+        """Add a row with every field."""
+        s = session
+        self._link.run(
+            _INSERT,
+            s.session_id,
+            s.agent_id,
+            s.model,
+            s.created_ms,
+            s.updated_ms,
+            s.title,
+            s.system_prompt,
+            s.message_count,
+            s.revision,
+            s.epoch,
+            s.last_seq,
+            s.deleted_ms,
+            s.forked_from,
+            s.generation,
+        )
+
+    def get(self, session_id: str) -> Session | None:
+        """The session, deleted or not."""
+        row = self._link.one(_GET, session_id)
+        return None if row is None else Session(*row)
+
+    def update(self, session: Session) -> None:
+        """Write every field but message_count, epoch, last_seq and generation."""
+        s = session
+        self._change(
+            _UPDATE,
+            s.agent_id,
+            s.model,
+            s.created_ms,
+            s.updated_ms,
+            s.title,
+            s.system_prompt,
+            s.revision,
+            s.deleted_ms,
+            s.forked_from,
+            s.session_id,
+        )
+
+    def page(self, *, after: tuple[int, str] | None, limit: int, agent_id: str, deleted: bool) -> list[Session]:
+        """Newest first by (created_ms, session_id), those below `after`; with `deleted`, deleted ones among them."""
+        rows = self._rows(after, limit, agent_id, deleted=False)
+        if deleted:
+            rows += self._rows(after, limit, agent_id, deleted=True)
+            rows.sort(key=lambda row: (row[3], row[0]), reverse=True)
+        return [Session(*row) for row in rows[:limit]]
+
+    def _rows(self, after: tuple[int, str] | None, limit: int, agent_id: str, *, deleted: bool) -> list[Row]:
+        statement = _PAGES[deleted, bool(agent_id)]
+        agent = (agent_id,) if agent_id else ()
+        return self._link.all(statement, *agent, *(after or _END), limit)
+
+    def touch(self, session_id: str, updated_ms: int) -> None:
+        """Set updated_ms and count one message more."""
+        self._change(_TOUCH, updated_ms, session_id)
+
+    def set_position(self, session_id: str, epoch: int, last_seq: int) -> None:
+        """Write the position of the last stored event."""
+        self._change(_SET_POSITION, epoch, last_seq, session_id)
+
+    def set_generation(self, session_id: str, generation: int, message_count: int, updated_ms: int) -> None:
+        """Write what a compaction changes."""
+        self._change(_SET_GENERATION, generation, message_count, updated_ms, session_id)
+
+    def _change(self, statement: Statement, *values: object) -> None:
+        if self._link.run(statement, *values) == 0:
+            raise session_not_found(str(values[-1]))

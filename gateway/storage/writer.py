@@ -1,0 +1,170 @@
+"""Writer: the one thread that writes: all works that wait in one transaction, and their answers after COMMIT.
+
+Called by database. One commit, and so one wait for the disk, serves all works that came in during the commit before.
+Each work has a savepoint, so one that raises takes back its own rows only. After the answers, never before, the same
+connection makes checkpoints.
+"""
+
+import asyncio
+import logging
+import sqlite3
+from collections.abc import Callable
+from pathlib import Path
+from queue import SimpleQueue
+from threading import Thread
+from typing import Any
+
+from gateway.storage.file import close, connect, unavailable
+from gateway.storage.statement import Link
+from gateway.storage.transaction import SqlTransaction
+
+BATCH = 512
+"""Most works in one transaction."""
+WAITING = 10_000
+"""Most works that may wait; the next one is refused."""
+
+_WORKS_PER_CHECKPOINT = 500
+_LARGE_LOG = 16_384
+"""Pages in the write-ahead log from which on a checkpoint waits for the readers, so that the log starts again."""
+
+Work = Callable[[SqlTransaction], Any]
+Job = tuple[Work, "asyncio.Future[Any]"]
+Outcome = tuple["asyncio.Future[Any]", Any, BaseException | None]
+
+_log = logging.getLogger(__name__)
+
+
+def deliver(outcomes: list[Outcome]) -> None:
+    """Resolve futures; runs on their event loop. A future whose caller has gone is left alone."""
+    for future, value, error in outcomes:
+        if future.done():
+            continue
+        if error is None:
+            future.set_result(value)
+        else:
+            future.set_exception(error)
+
+
+def storage_failure(error: BaseException) -> bool:
+    """Whether the database failed, and not the work: then its whole transaction is lost."""
+    return isinstance(error, sqlite3.OperationalError) or type(error) is sqlite3.DatabaseError
+
+
+class Writer:
+    """Owns the writing connection from `start` to the end of `join`."""
+
+    def __init__(self, path: Path, connection: sqlite3.Connection, loop: asyncio.AbstractEventLoop) -> None:
+        self._path = path
+        self._loop = loop
+        self._jobs: SimpleQueue[Job | None] = SimpleQueue()
+        self._thread = Thread(target=self._run, name="storage-writer", daemon=True)
+        self._works = 0
+        self._connection: sqlite3.Connection | None = None
+        self._use(connection)
+
+    def _use(self, connection: sqlite3.Connection) -> None:
+        self._connection = connection
+        self._transaction = SqlTransaction(Link(connection))
+
+    def start(self) -> None:
+        """Begin to take works."""
+        self._thread.start()
+
+    def submit(self, work: Work, future: "asyncio.Future[Any]") -> None:
+        """Put a work in line; `future` gets its outcome. Raises STORAGE_UNAVAILABLE when too many wait."""
+        if self._jobs.qsize() >= WAITING:
+            raise unavailable(f"{WAITING} writes are waiting already")
+        self._jobs.put((work, future))
+
+    def stop(self) -> None:
+        """Finish what waits, then close the connection. Nothing may be submitted afterwards."""
+        self._jobs.put(None)
+
+    def join(self) -> None:
+        """Wait for the end of `stop`."""
+        self._thread.join()
+
+    def _run(self) -> None:
+        while True:
+            first = self._jobs.get()
+            batch = [] if first is None else [first]
+            stopping = first is None
+            for _ in range(min(self._jobs.qsize(), BATCH - 1)):
+                job = self._jobs.get()
+                if job is None:
+                    stopping = True
+                else:
+                    batch.append(job)
+            if batch:
+                outcomes = self._commit(batch)
+                try:
+                    self._loop.call_soon_threadsafe(deliver, outcomes)
+                except RuntimeError:
+                    _log.warning("the event loop ended before %d writes were answered", len(outcomes))
+                self._works += len(batch)
+            if stopping:
+                break
+            if self._works >= _WORKS_PER_CHECKPOINT and self._jobs.empty():
+                self._checkpoint()
+        close(self._connection)
+
+    def _commit(self, batch: list[Job]) -> list[Outcome]:
+        try:
+            if self._connection is None:
+                self._use(connect(self._path, read_only=False))
+            connection = self._connection
+            assert connection is not None
+            connection.execute("BEGIN IMMEDIATE")
+            outcomes = self._works_of(batch, connection)
+            connection.execute("COMMIT")
+        except sqlite3.Error as error:
+            _log.error("a transaction of %d works failed: %s", len(batch), error)
+            self._heal(error)
+            return [(future, None, unavailable(error)) for _, future in batch]
+        return outcomes
+
+    def _works_of(self, batch: list[Job], connection: sqlite3.Connection) -> list[Outcome]:
+        """Run the works of an open transaction. Raises the error with which the database itself fails."""
+        transaction = self._transaction
+        outcomes: list[Outcome] = []
+        for work, future in batch:
+            connection.execute("SAVEPOINT work")
+            try:
+                value = work(transaction)
+            except Exception as error:
+                if storage_failure(error):
+                    raise
+                connection.execute("ROLLBACK TO work")
+                outcomes.append((future, None, error))
+            else:
+                outcomes.append((future, value, None))
+            connection.execute("RELEASE work")
+        return outcomes
+
+    def _heal(self, error: sqlite3.Error) -> None:
+        """Take back the transaction. Unless a lock was in the way, go on with a new connection: after a failed write or
+        fsync the old one may believe more than the disk holds."""
+        connection = self._connection
+        if connection is None:
+            return
+        try:
+            if connection.in_transaction:
+                connection.execute("ROLLBACK")
+            if getattr(error, "sqlite_errorcode", 0) & 0xFF in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED):
+                return
+        except sqlite3.Error as failure:
+            _log.error("a rollback failed: %s", failure)
+        self._connection = None
+        close(connection)
+
+    def _checkpoint(self) -> None:
+        connection = self._connection
+        if connection is None:
+            return
+        self._works = 0
+        try:
+            _, pages, _ = connection.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchone()
+            if pages > _LARGE_LOG:
+                connection.execute("PRAGMA wal_checkpoint(RESTART)").fetchone()
+        except sqlite3.Error as error:
+            _log.error("a checkpoint failed: %s", error)
