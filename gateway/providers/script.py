@@ -1,5 +1,5 @@
-"""What a scripted model does, read from its name: `SHAPE?parameter=value&...`. Called by catalog (is there such a model?)
-and by scripted (which plays it). docs/scripted.md lists shapes and parameters.
+"""What a scripted model does, read from its name: `SHAPE?parameter=value&...`. docs/scripted.md lists them. Called by
+catalog (is there such a model?) and by scripted (which plays it).
 """
 
 import re

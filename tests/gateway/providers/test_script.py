@@ -26,7 +26,8 @@ def test_reads_shape_and_parameters(name: str, script: Script) -> None:
     "name",
     [
         "", "other", "echo?n=3", "count?n=-1", "count?n=9999999", "count?n=2&n=3", "count?n", "count?n=",
-        "echo?delay=20", "echo?delay=3601s", "echo?delay=1e3ms", "fail?with=magic", "echo?" + "&".join(f"x{i}=1" for i in range(100)),
+        "echo?delay=20", "echo?delay=3601s", "echo?delay=1e3ms", "fail?with=magic",
+        "echo?" + "&".join(f"x{i}=1" for i in range(100)),
     ],
 )  # fmt: skip
 def test_anything_else_is_no_model(name: str) -> None:

@@ -1,0 +1,131 @@
+"""The events of the Messages API, from JSON to calls of an AnswerSink. Sans-I/O; anthropic feeds it what each network
+read brought. One call of the sink per read and block: neighbouring deltas that arrived together are handed on together.
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import orjson
+
+from agentspace.v1.message_pb2 import BlockKind
+from gateway.domain.turn_log import OPAQUE, TEXT, THINKING, TOOL_USE
+from gateway.providers.sse import MAX_EVENT_BYTES
+from gateway.providers.token_tally import TokenTally
+from gateway.usecases.ports import AnswerSink
+
+_KINDS: dict[str, BlockKind] = {"text": TEXT, "thinking": THINKING, "tool_use": TOOL_USE}
+_PIECE = {"text_delta": "text", "thinking_delta": "thinking", "input_json_delta": "partial_json"}
+
+
+class StreamError(Exception):
+    """The provider sent an `error` event: its `error` object."""
+
+    def __init__(self, error: Mapping[str, Any]) -> None:
+        super().__init__()
+        self.error = error
+
+
+class MalformedError(ValueError):
+    """The data is not what the API sends: not JSON, a missing field, a delta outside a block."""
+
+
+class MessageStream:
+    """One answer. `finished` turns True at `message_stop`; `stop_reason` is the provider's word, empty without one."""
+
+    __slots__ = ("_block", "_kind", "_pieces", "_sink", "_sink_delta", "_tally", "finished", "stop_reason")
+
+    def __init__(self, sink: AnswerSink) -> None:
+        self.finished = False
+        self.stop_reason = ""
+        self._sink = sink
+        self._sink_delta = sink.delta
+        self._tally = TokenTally()
+        # The open block: as the provider began it, its kind, and of an opaque block the pieces of its input.
+        self._block: dict[str, Any] | None = None
+        self._kind: BlockKind = TEXT
+        self._pieces: list[str] = []
+
+    def feed(self, events: Sequence[bytes]) -> None:
+        """Handle the data of events that arrived together. Raises StreamError or MalformedError; what came before the
+        offending event has reached the sink."""
+        merged = ""
+        try:
+            for data in events:
+                event = orjson.loads(data)
+                kind = event["type"]
+                if kind == "content_block_delta":
+                    delta = event["delta"]
+                    piece = _PIECE.get(delta["type"])
+                    if piece is not None and self._kind != OPAQUE:
+                        if self._block is None:
+                            raise MalformedError
+                        merged += delta[piece]
+                        continue
+                if merged:
+                    self._sink_delta(merged)
+                    merged = ""
+                self._handle(kind, event)
+        except (orjson.JSONDecodeError, KeyError, TypeError, AttributeError):
+            raise MalformedError from None
+        finally:
+            if merged:
+                self._sink_delta(merged)
+
+    def _handle(self, kind: str, event: dict[str, Any]) -> None:
+        if kind == "content_block_start":
+            self._begin(event["content_block"])
+        elif kind == "content_block_delta":
+            self._aside(event["delta"])
+        elif kind == "content_block_stop":
+            self._end()
+        elif kind == "message_start":
+            self._count(event["message"].get("usage"))
+        elif kind == "message_delta":
+            self._count(event.get("usage"))
+            self.stop_reason = event["delta"].get("stop_reason") or self.stop_reason
+        elif kind == "message_stop":
+            self.finished = True
+        elif kind == "error":
+            raise StreamError(event["error"])
+
+    def _count(self, usage: Mapping[str, Any] | None) -> None:
+        if usage:
+            self._sink.usage(self._tally.add(usage))
+
+    def _begin(self, block: dict[str, Any]) -> None:
+        kind = _KINDS.get(block["type"], OPAQUE)
+        self._block, self._kind, self._pieces = block, kind, []
+        if kind == TOOL_USE:
+            self._sink.open_block(kind, block["id"], block["name"])
+        else:
+            self._sink.open_block(kind)
+        if kind == TEXT:
+            first: str = block.get("text") or ""
+        else:
+            # Empty: watchers are to see at once that the model thinks or calls a tool.
+            first = block.get("thinking") or "" if kind == THINKING else ""
+        if first or kind != TEXT:
+            self._sink_delta(first)
+
+    def _aside(self, delta: dict[str, Any]) -> None:
+        """A delta that is no text of its block: a signature, the input of an opaque block, or one nobody knows."""
+        if self._block is None:
+            raise MalformedError
+        if delta["type"] == "signature_delta":
+            self._block["signature"] = self._block.get("signature", "") + delta["signature"]
+        elif delta["type"] == "input_json_delta":
+            self._pieces.append(delta["partial_json"])
+            if sum(map(len, self._pieces)) > MAX_EVENT_BYTES:
+                raise MalformedError
+
+    def _end(self) -> None:
+        block = self._block
+        if block is None:
+            raise MalformedError
+        self._block = None
+        if self._kind == OPAQUE:
+            if self._pieces:
+                block["input"] = orjson.loads("".join(self._pieces))
+            self._sink_delta(orjson.dumps(block).decode())
+        self._sink.close_block(block.get("signature") or "" if self._kind == THINKING else "")
+        self._kind = TEXT

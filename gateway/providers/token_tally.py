@@ -1,0 +1,44 @@
+"""Token counts as the Messages API tells them, piece by piece: what is told later replaces what was known, what is not
+told does not. Used by messages_stream.
+"""
+
+from collections.abc import Mapping
+from typing import Any
+
+from gateway.domain.usage import TokenCounts
+
+
+class TokenTally:
+    """The usage objects of one answer, put together. A zero is a number; an absent or null field is not."""
+
+    __slots__ = ("_known",)
+
+    def __init__(self) -> None:
+        self._known: dict[str, int] = {}
+
+    def add(self, usage: Mapping[str, Any]) -> TokenCounts:
+        """Take in a usage object; returns everything known."""
+        known = self._known
+        for part in (
+            usage,
+            usage.get("cache_creation"),
+            usage.get("output_tokens_details"),
+            usage.get("server_tool_use"),
+        ):
+            if isinstance(part, Mapping):
+                known.update((name, n) for name, n in part.items() if type(n) is int and n >= 0)
+        write_5m = known.get("ephemeral_5m_input_tokens", 0)
+        write_1h = known.get("ephemeral_1h_input_tokens", 0)
+        # After server tools the total covers every iteration and the split only the first; what the split leaves out is
+        # billed, so it is counted with the default class.
+        written = known.get("cache_creation_input_tokens", write_5m + write_1h)
+        write_1h = min(write_1h, written)
+        return TokenCounts(
+            uncached_input=known.get("input_tokens", 0),
+            cache_write_5m=written - write_1h,
+            cache_write_1h=write_1h,
+            cache_read=known.get("cache_read_input_tokens", 0),
+            output=known.get("output_tokens", 0),
+            thinking=known.get("thinking_tokens", 0),
+            server_tool_requests=known.get("web_search_requests", 0) + known.get("web_fetch_requests", 0),
+        )
