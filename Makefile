@@ -4,7 +4,7 @@
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
 .SHELLFLAGS := -eu -c
-.PHONY: help demo up check lint format types layers contract breaking generate test clean
+.PHONY: help demo up check lint format types layers contract breaking generate test package clean
 
 # python3 if it is new enough, else the newest that is.
 PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11; do \
@@ -13,7 +13,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
 INPUTS := pyproject.toml constraints.txt
-# The contract is breaking or not against this commit: the last release, else the commit before.
+# The contract must not break what this commit has: the last release, else the commit before. BASE= skips the check.
 BASE ?= $(shell git describe --tags --abbrev=0 2>/dev/null || git rev-parse --quiet --verify HEAD~1 2>/dev/null)
 export PATH := $(abspath $(BIN)):$(PATH)
 
@@ -27,7 +27,7 @@ demo: $(VENV)/demo.stamp ## hold a conversation with a small real model on this 
 up: $(VENV)/run.stamp ## start the gateway and the bridge (ARGS="--model claude-...")
 	$(BIN)/agentspace up $(ARGS)
 
-check: lint types layers contract test ## everything that must hold before a change lands
+check: lint types layers contract package test ## everything that must hold before a change lands
 
 lint: $(VENV)/dev.stamp ## format and lint, changing nothing
 	$(BIN)/ruff format --check .
@@ -63,6 +63,13 @@ breaking: $(VENV)/dev.stamp
 generate: $(VENV)/dev.stamp ## write agentspace/v1 from proto
 	@fresh=$$(mktemp -d); trap 'rm -rf "$$fresh"' EXIT; $(call stubs,$$fresh); \
 	rm -f agentspace/v1/*_pb2*; cp "$$fresh"/agentspace/v1/*_pb2* agentspace/v1/
+
+package: $(VENV)/dev.stamp ## build the wheel, and see that no file of the three roots is missing from it
+	@rm -rf dist; $(PIP:install=wheel) --no-deps --wheel-dir dist .
+	@git ls-files agentspace bridge gateway | $(BIN)/python -c 'import sys, zipfile; \
+	found = zipfile.ZipFile(sys.argv[1]).namelist(); \
+	missing = sorted(set(sys.stdin.read().split()) - set(found)); \
+	sys.exit(f"not in the wheel: {missing}" if missing else 0)' dist/*.whl
 
 test: $(VENV)/dev.stamp ## run the tests (ARGS="-k name")
 	$(BIN)/pytest $(ARGS)

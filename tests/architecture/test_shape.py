@@ -39,6 +39,8 @@ WRITTEN = [*SOURCES, *TESTS, *python_files("examples", "benchmarks")]
 MODULES = [
     path for path in SOURCES if path.name not in ("__init__.py", "__main__.py") and "migrations" not in path.parts
 ]
+# A schema is declared by statements.
+DECLARATIONS = {Path("gateway/storage/tables.py")}
 MIRRORS = [path for path in TESTS if path.parts[1] in ROOTS and path.name.startswith("test_")]
 
 
@@ -60,7 +62,7 @@ def test_package_file_holds_a_docstring_only(path: Path) -> None:
     assert len(tree(path).body) == 1, f"{path} holds more than its docstring"
 
 
-@pytest.mark.parametrize("path", MODULES, ids=str)
+@pytest.mark.parametrize("path", [path for path in MODULES if path not in DECLARATIONS], ids=str)
 def test_module_keeps_no_state(path: Path) -> None:
     for node in tree(path).body:
         if isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant):
