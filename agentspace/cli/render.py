@@ -18,14 +18,14 @@ def clean(text: str) -> str:
     return text.translate(CONTROLS)
 
 
-def line(text: str, width: int = 72) -> str:
-    """The text on one line, cut at `width` characters."""
+def line(text: str, width: int | None = None) -> str:
+    """The text on one line, cut at `width` characters if there is one."""
     flat = " ".join(clean(text).split())
-    return flat if len(flat) <= width else flat[: width - 1] + "…"
+    return flat if width is None or len(flat) <= width else flat[: width - 1] + "…"
 
 
 def dollars(amount: float, *, priced: bool = True) -> str:
-    """An amount of US dollars: cents for large amounts, six digits for small ones; "unpriced" when the price is unknown."""
+    """An amount of US dollars: cents from one dollar on, more digits below; "unpriced" when the price is unknown."""
     if not priced:
         return "unpriced"
     if amount == 0:
@@ -76,17 +76,11 @@ def message_text(message: Mapping[str, Any]) -> str:
 def context_table(frame: Mapping[str, Any]) -> str:
     """A context.inspection frame as a table."""
     priced = frame["totals"].get("priced", True)
+    parts = [*frame["sections"], {**frame["totals"], "name": "total"}]
     rows = [
-        (
-            section["name"],
-            section["byteCount"],
-            section["tokenEstimate"],
-            dollars(section["costEstimate"], priced=priced),
-        )
-        for section in frame["sections"]
+        (part["name"], part["byteCount"], part["tokenEstimate"], dollars(part["costEstimate"], priced=priced))
+        for part in parts
     ]
-    totals = frame["totals"]
-    rows.append(("total", totals["byteCount"], totals["tokenEstimate"], dollars(totals["costEstimate"], priced=priced)))
     methods = sorted({section.get("tokenMethod", "") for section in frame["sections"]} - {""})
     note = f"\nmodel {line(frame.get('model', ''))}; tokens by {', '.join(methods)}" if methods else ""
     return table(("section", "bytes", "tokens", "cost"), rows, (1, 2, 3)) + note

@@ -2,7 +2,7 @@
 
 import grpc
 import grpc.aio
-from google.rpc import error_details_pb2, status_pb2  # type: ignore[import-untyped]
+from google.rpc import error_details_pb2, status_pb2
 
 from agentspace.client import errors
 from agentspace.v1 import annotations_pb2, error_pb2

@@ -7,7 +7,7 @@ the session from the last event read. So the reader gets every event once, throu
 import asyncio
 from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable, Iterator, Sequence
 from contextlib import aclosing
-from typing import Any, TypeVar, cast
+from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 import grpc.aio
 
@@ -16,8 +16,11 @@ from agentspace.client.errors import StreamGapError, TurnInterruptedError, Unrea
 from agentspace.client.pace import Pace
 from agentspace.client.position import Answer, Position
 from agentspace.v1 import chat_service_pb2, error_pb2, message_pb2, session_service_pb2, turn_pb2
-from agentspace.v1.chat_service_pb2_grpc import ChatServiceAsyncStub
-from agentspace.v1.session_service_pb2_grpc import SessionServiceAsyncStub
+
+if TYPE_CHECKING:
+    # The generated modules declare these for type checkers only.
+    from agentspace.v1.chat_service_pb2_grpc import ChatServiceAsyncStub
+    from agentspace.v1.session_service_pb2_grpc import SessionServiceAsyncStub
 
 Delta = turn_pb2.TextDelta | turn_pb2.ThinkingDelta | turn_pb2.ToolDelta
 ChatEvent = (
@@ -53,8 +56,8 @@ class Streams:
 
     def __init__(
         self,
-        chat: ChatServiceAsyncStub,
-        sessions: SessionServiceAsyncStub,
+        chat: "ChatServiceAsyncStub",
+        sessions: "SessionServiceAsyncStub",
         metadata: Metadata,
         patience: float,
     ) -> None:

@@ -1,0 +1,58 @@
+"""Finding the server and the token."""
+
+import json
+import os
+from pathlib import Path
+
+import pytest
+
+from agentspace.client.discovery import Server, environment, find_server, home_folder, read_runtime
+
+
+@pytest.fixture
+def home(tmp_path: Path) -> Path:
+    said = {"pid": os.getpid(), "port": 4000, "grpcPort": 4001, "startedAt": "2026-01-02T03:04:05.678Z"}
+    (tmp_path / "runtime.json").write_text(json.dumps(said), encoding="utf-8")
+    (tmp_path / "token").write_text("operator\n", encoding="ascii")
+    return tmp_path
+
+
+def test_the_home_names_the_server_and_gives_its_token(home: Path) -> None:
+    assert find_server(home=home, environ={}) == Server("http://127.0.0.1:4000", "operator", "runtime.json")
+    assert find_server(environ={"AGENTSPACE_HOME": str(home)}).token == "operator"
+    assert "operator" not in repr(find_server(home=home, environ={}))
+
+
+def test_the_homes_token_goes_nowhere_else(home: Path) -> None:
+    assert find_server("http://other:1/", home, {}) == Server("http://other:1", None, "--url")
+    assert find_server(None, home, {"AGENTSPACE_URL": "http://127.0.0.1:4000"}).token is None
+
+
+def test_a_token_of_the_environment_goes_where_it_is_told(home: Path) -> None:
+    environ = {"AGENTSPACE_TOKEN": "mine", "AGENTSPACE_URL": "https://far"}
+    assert find_server(None, home, environ) == Server("https://far", "mine", "AGENTSPACE_URL")
+    assert find_server("http://near", home, environ).url == "http://near"
+    assert find_server(None, home, {"AGENTSPACE_TOKEN": "mine"}).token == "mine"
+
+
+@pytest.mark.parametrize("text", ["", "[]", '{"pid": 0, "port": 1, "grpcPort": 2, "startedAt": ""}', '{"pid": "x"}'])
+def test_a_stale_or_broken_file_names_nobody(tmp_path: Path, text: str) -> None:
+    (tmp_path / "runtime.json").write_text(text, encoding="utf-8")
+    (tmp_path / "token").write_text("operator", encoding="ascii")
+    assert read_runtime(tmp_path) is None
+    assert find_server(home=tmp_path, environ={}) == Server("http://127.0.0.1:3271", None, "default")
+
+
+def test_a_file_of_a_dead_process_names_nobody(home: Path) -> None:
+    child = os.posix_spawn("/bin/true", ["true"], {})
+    os.waitpid(child, 0)
+    said = {"pid": child, "port": 4000, "grpcPort": 4001, "startedAt": ""}
+    (home / "runtime.json").write_text(json.dumps(said), encoding="utf-8")
+    assert read_runtime(home) is None
+
+
+def test_home_folder(tmp_path: Path) -> None:
+    assert home_folder(tmp_path, {"AGENTSPACE_HOME": "/x"}) == tmp_path
+    assert home_folder(None, {"AGENTSPACE_HOME": "/x"}) == Path("/x")
+    assert home_folder(None, {}) == Path.home() / ".agentspace"
+    assert environment() is os.environ

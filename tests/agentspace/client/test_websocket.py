@@ -1,0 +1,101 @@
+"""One connection to the JSON door."""
+
+import subprocess
+import sys
+
+import pytest
+from aiohttp import web
+
+from agentspace.client.errors import DeniedError, NotFoundError, UnreachableError
+from agentspace.client.websocket import Socket, from_frame, gateway_url
+from tests.agentspace.json_door import json_door
+
+
+@pytest.mark.parametrize(
+    ("url", "address"),
+    [
+        ("http://127.0.0.1:3271", "ws://127.0.0.1:3271/gateway"),
+        ("https://host/base/", "wss://host/base/gateway"),
+        ("ws://host:1/gateway", "ws://host:1/gateway"),
+        ("localhost:3271", "ws://localhost:3271/gateway"),
+    ],
+)
+def test_address_of_a_server(url: str, address: str) -> None:
+    assert gateway_url(url) == address
+
+
+async def test_token_travels_as_a_header_and_hello_comes_first() -> None:
+    async with json_door() as door:
+        socket = await Socket.open(door.url, "secret")
+        assert socket.hello["principal"] == "local"
+        assert not socket.closed
+        await socket.close()
+        assert socket.closed
+        assert door.authorization == ["Bearer secret"]
+        with pytest.raises(UnreachableError):
+            await socket.request("session.list")
+
+
+async def test_answers_find_their_requests() -> None:
+    async with json_door() as door:
+        door.replies = {"a": {"type": "a"}, "b": {"type": "b"}}
+        socket = await Socket.open(door.url)
+        assert [(await socket.request(name))["type"] for name in ("a", "b", "a")] == ["a", "b", "a"]
+        await socket.close()
+
+
+async def refused(status: int) -> Exception:
+    """What opening a connection raises when the handshake is answered with a status."""
+
+    async def refuse(request: web.Request) -> web.Response:
+        return web.Response(status=status)
+
+    app = web.Application()
+    app.router.add_get("/gateway", refuse)
+    runner = web.AppRunner(app)
+    await runner.setup()
+    await web.TCPSite(runner, "127.0.0.1", 0).start()
+    try:
+        await Socket.open(f"http://127.0.0.1:{runner.addresses[0][1]}")
+    except (DeniedError, UnreachableError) as error:
+        return error
+    finally:
+        await runner.cleanup()
+    raise AssertionError
+
+
+async def test_a_refused_handshake_says_why() -> None:
+    assert isinstance(await refused(401), DeniedError)
+    assert isinstance(await refused(503), UnreachableError)
+
+
+async def test_a_refused_token_closes_with_its_code() -> None:
+    async def close(request: web.Request) -> web.WebSocketResponse:
+        socket = web.WebSocketResponse(protocols=("agentspace.v2",))
+        await socket.prepare(request)
+        await socket.close(code=4401, message=b"the token is unknown")
+        return socket
+
+    app = web.Application()
+    app.router.add_get("/gateway", close)
+    runner = web.AppRunner(app)
+    await runner.setup()
+    await web.TCPSite(runner, "127.0.0.1", 0).start()
+    with pytest.raises(DeniedError, match="the token is unknown"):
+        await Socket.open(f"http://127.0.0.1:{runner.addresses[0][1]}", "bad")
+    await runner.cleanup()
+
+
+def test_an_error_frame_becomes_its_exception() -> None:
+    error = from_frame({"code": "SESSION_DELETED", "message": "gone", "retryAfterMs": 1500, "metadata": {"a": "b"}})
+    assert isinstance(error, NotFoundError)
+    assert (error.retry_after, error.metadata, error.execution, error.turn_id) == (1.5, {"a": "b"}, "", "")
+
+
+def test_it_needs_no_grpc() -> None:
+    program = (
+        "import sys, agentspace.client.conversation; "
+        "heavy = {'grpc', 'google.protobuf', 'sqlalchemy', 'anthropic', 'aiohttp'}; "
+        "sys.exit(bool(heavy & set(sys.modules)))"
+    )
+    assert subprocess.run([sys.executable, "-c", program], check=False).returncode == 0
