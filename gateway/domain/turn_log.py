@@ -81,7 +81,7 @@ class TurnLog:
 
     def content(self) -> tuple[ContentBlock, ...]:
         """The answer so far, block by block."""
-        ends = [*self._first_chunks[1:], len(self.chunks)]
+        ends = [*self._first_chunks, len(self.chunks)][1:]
         return tuple(
             ContentBlock(
                 block.kind,
@@ -117,7 +117,7 @@ class TurnLog:
 
     def chunk_lengths(self, first_chunk: int = 0) -> list[list[int]]:
         """Per block, the lengths in characters of its chunks from `first_chunk` of the log on."""
-        ends = [*self._first_chunks[1:], len(self.chunks)]
+        ends = [*self._first_chunks, len(self.chunks)][1:]
         return [
             [len(chunk) for chunk in self.chunks[max(block.first_chunk, first_chunk) : end]]
             for block, end in zip(self.blocks, ends, strict=True)
