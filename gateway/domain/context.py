@@ -39,7 +39,7 @@ class Section:
 
 
 def sendable(history: Sequence[Message], question: Message | None = None) -> list[PromptMessage]:
-    """The history as a prompt, and after it `question`, the user message to answer now (in `history` or not).
+    """What lies before `question` in the history as a prompt, then `question`, the user message to answer now.
 
     A user message is sent if its turn has an answer with text, or if it is the question. The two are paired by turn
     and not by place, because a message that waited in the queue was stored before the answer to the one ahead of it. A
@@ -48,11 +48,16 @@ def sendable(history: Sequence[Message], question: Message | None = None) -> lis
     answers = {message.turn_id: _text(message) for message in history if message.role == ASSISTANT}
     prompt: list[PromptMessage] = []
     for message in history:
-        if question is not None and message.position >= question.position:
+        if question is not None and message.message_id == question.message_id:
             break
-        answer = answers.get(message.turn_id)
-        if message.role == USER and answer:
-            prompt.append(PromptMessage("user", _text(message)))
+        text = _text(message)
+        if message.role != USER or not text:
+            continue
+        if not message.turn_id:
+            prompt.append(PromptMessage("user", f"{SUMMARY_INTRODUCTION}\n\n{text}"))
+            prompt.append(PromptMessage("assistant", SUMMARY_REPLY))
+        elif answer := answers.get(message.turn_id):
+            prompt.append(PromptMessage("user", text))
             prompt.append(PromptMessage("assistant", answer))
     if question is not None:
         prompt.append(PromptMessage("user", _text(question)))

@@ -1,5 +1,5 @@
-"""GatewayError: every failure the gateway announces, as a reason of the contract. Raised everywhere in gateway, turned into
-statuses and frames by rpc only.
+"""GatewayError: every failure the gateway announces, as a reason of the contract. Raised everywhere in gateway, turned
+into statuses and frames by rpc only.
 """
 
 from collections.abc import Mapping
@@ -34,6 +34,11 @@ class GatewayError(Exception):
         self.retry_after_ms = retry_after_ms
         self.execution = execution
 
+    @property
+    def code(self) -> str:
+        """The reason without its prefix, for instance "SESSION_NOT_FOUND"."""
+        return error_pb2.ErrorReason.Name(self.reason).removeprefix("ERROR_REASON_")
+
 
 def invalid(field: str, expected: str) -> GatewayError:
     """INVALID_MESSAGE for a field whose value is not what was expected."""
@@ -50,6 +55,15 @@ def session_not_found(session_id: str) -> GatewayError:
         error_pb2.ERROR_REASON_SESSION_NOT_FOUND,
         f"there is no session {session_id!r}",
         metadata={"sessionId": session_id},
+    )
+
+
+def message_not_found(message_id: str) -> GatewayError:
+    """MESSAGE_NOT_FOUND."""
+    return GatewayError(
+        error_pb2.ERROR_REASON_MESSAGE_NOT_FOUND,
+        f"the session's present history has no message {message_id!r}",
+        metadata={"messageId": message_id},
     )
 
 
