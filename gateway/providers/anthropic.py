@@ -1,8 +1,8 @@
 """Anthropic: answers from the Messages API, or any server that speaks it (`local` is this class with another address).
 
 The SDK makes the request and its typed errors; the stream is read as bytes (sse, messages_stream), since building the
-SDK's objects costs more per delta than everything else. The SDK takes two seconds to import, so that happens in a thread,
-at `warm()` or at first use. Built by app; errors are made by faults.
+SDK's objects costs more per delta than everything else. The SDK takes two seconds to import, so that happens in a
+thread, at `warm()` or at first use. Built by app; errors are made by faults.
 """
 
 import asyncio

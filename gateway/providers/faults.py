@@ -100,7 +100,7 @@ def missing_key(provider: str) -> GatewayError:
 
 
 def _fault(
-    provider: str, status: int, error: object, key: str, retry_after_ms: int, execution: Execution
+    provider: str, status: int, error: object, key: str, retry_after_ms: int, execution: Execution.ValueType
 ) -> GatewayError:
     detail: Mapping[str, Any] = error if isinstance(error, Mapping) else {}
     kind = words(detail.get("type"), key)[:64]
@@ -117,7 +117,7 @@ def _fault(
     )
 
 
-def _reason(provider: str, status: int, kind: str, everything: str) -> tuple[ErrorReason, dict[str, str]]:
+def _reason(provider: str, status: int, kind: str, everything: str) -> tuple[ErrorReason.ValueType, dict[str, str]]:
     number = {"status": str(status)}
     if status == 402 or (status in (400, 403, 429) and _SPENT.search(everything)):
         return error_pb2.ERROR_REASON_UPSTREAM_SPEND_LIMIT, number

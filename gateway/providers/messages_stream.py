@@ -13,7 +13,7 @@ from gateway.providers.sse import MAX_EVENT_BYTES
 from gateway.providers.token_tally import TokenTally
 from gateway.usecases.ports import AnswerSink
 
-_KINDS: dict[str, BlockKind] = {"text": TEXT, "thinking": THINKING, "tool_use": TOOL_USE}
+_KINDS: dict[str, BlockKind.ValueType] = {"text": TEXT, "thinking": THINKING, "tool_use": TOOL_USE}
 _PIECE = {"text_delta": "text", "thinking_delta": "thinking", "input_json_delta": "partial_json"}
 
 
@@ -42,7 +42,7 @@ class MessageStream:
         self._tally = TokenTally()
         # The open block: as the provider began it, its kind, and of an opaque block the pieces of its input.
         self._block: dict[str, Any] | None = None
-        self._kind: BlockKind = TEXT
+        self._kind: BlockKind.ValueType = TEXT
         self._pieces: list[str] = []
 
     def feed(self, events: Sequence[bytes]) -> None:

@@ -21,7 +21,7 @@ Step = tuple[int, str]
 
 _KINDS = {"think": (THINKING, TEXT), "tool": (TEXT, TOOL_USE)}
 _WORD = re.compile(r"\S+\s*|\s+")
-_REASONS: dict[str, tuple[ErrorReason, dict[str, str]]] = {
+_REASONS: dict[str, tuple[ErrorReason.ValueType, dict[str, str]]] = {
     "overloaded": (error_pb2.ERROR_REASON_UPSTREAM_OVERLOADED, {"status": "529"}),
     "rate_limited": (error_pb2.ERROR_REASON_UPSTREAM_RATE_LIMITED, {"status": "429"}),
     "truncated": (error_pb2.ERROR_REASON_UPSTREAM_TRUNCATED, {}),
@@ -139,7 +139,7 @@ def _steps(script: Script, question: str) -> Iterator[Step]:
         yield from ((0, f"{i} ") for i in range(1, script.after + 1))
 
 
-def _open(sink: AnswerSink, kind: BlockKind) -> None:
+def _open(sink: AnswerSink, kind: BlockKind.ValueType) -> None:
     if kind == TOOL_USE:
         sink.open_block(kind, "toolu_scripted", "get_weather")
     else:
@@ -148,5 +148,5 @@ def _open(sink: AnswerSink, kind: BlockKind) -> None:
         sink.delta("")
 
 
-def _close(sink: AnswerSink, kind: BlockKind) -> None:
+def _close(sink: AnswerSink, kind: BlockKind.ValueType) -> None:
     sink.close_block("scripted" if kind == THINKING else "")
