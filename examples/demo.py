@@ -64,6 +64,21 @@ async def model(folder: Path) -> AsyncIterator[tuple[str, dict[str, str]]]:
     yield "scripted/echo", {}
 
 
+def tail(log: Path) -> str:
+    """The end of a log."""
+    return log.read_text(encoding="utf-8", errors="replace")[-4000:]
+
+
+@asynccontextmanager
+async def telling(log: str) -> AsyncIterator[None]:
+    """When something fails inside, show the end of the servers' log."""
+    try:
+        yield
+    except BaseException:
+        sys.stderr.write(tail(Path(log)))
+        raise
+
+
 async def running(home: Path, up: Process) -> dict[str, Any]:
     """What runtime.json says, as soon as both servers are up."""
     while up.returncode is None:
@@ -126,7 +141,7 @@ async def main() -> None:
             up = (COMMAND, "up", "--host", "127.0.0.1", "--port", "0", "--grpc-port", "0", "--home", str(home))
             heading("agentspace up")
             with (Path(folder) / "up.log").open("wb") as log:
-                async with process(*up, "--model", name, env=environment, stderr=log) as servers:
+                async with process(*up, "--model", name, env=environment, stderr=log) as servers, telling(log.name):
                     runtime = await running(home, servers)
                     heading(f"over the WebSocket, port {runtime['port']}")
                     session_id = await over_websocket(f"http://127.0.0.1:{runtime['port']}", OVER_WEBSOCKET)
