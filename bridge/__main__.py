@@ -7,6 +7,7 @@ import asyncio
 import json
 import signal
 import sys
+from collections.abc import Callable
 
 from bridge.app import serve
 from bridge.calls import GrpcLink
@@ -30,16 +31,21 @@ async def run(config: Config) -> None:
         await link.close()
 
 
-def main() -> None:
-    """Read the settings and run, on uvloop where it is installed."""
-    config = read_config()
-    set_up_logging()
+def event_loop() -> Callable[[], asyncio.AbstractEventLoop]:
+    """Give uvloop's event loop where it is installed, else asyncio's."""
     try:
         from uvloop import new_event_loop
     except ImportError:
-        new_event_loop = asyncio.new_event_loop
+        return asyncio.new_event_loop
+    return new_event_loop
+
+
+def main() -> None:
+    """Read the settings and run."""
+    config = read_config()
+    set_up_logging()
     try:
-        with asyncio.Runner(loop_factory=new_event_loop) as runner:
+        with asyncio.Runner(loop_factory=event_loop()) as runner:
             runner.run(run(config))
     except OSError as error:
         sys.exit(f"the bridge cannot listen on {config.host}: {error.strerror or error}")

@@ -40,7 +40,7 @@ class HeadTimer:
         self._seconds = seconds
         self._waiting: dict[asyncio.BaseProtocol, asyncio.TimerHandle] = {}
 
-    def watch(self, protocol: web.RequestHandler[web.Request]) -> None:
+    def watch(self, protocol: web.RequestHandler) -> None:
         """Start the clock for a new connection."""
         self._waiting[protocol] = asyncio.get_running_loop().call_later(self._seconds, self._expire, protocol)
 
@@ -52,7 +52,7 @@ class HeadTimer:
             timer.cancel()
         return await handler(request)
 
-    def _expire(self, protocol: web.RequestHandler[web.Request]) -> None:
+    def _expire(self, protocol: web.RequestHandler) -> None:
         del self._waiting[protocol]
         protocol.force_close()
 

@@ -7,19 +7,17 @@ two writers on one call would hang it.
 import asyncio
 import logging
 import random
-from collections import deque
-from collections.abc import AsyncIterator, Awaitable
+from collections.abc import Awaitable
 from typing import TypeVar
 
 import grpc
 import grpc.aio
-from google.rpc.error_details_pb2 import ErrorInfo  # type: ignore[import-untyped]
-from google.rpc.status_pb2 import Status  # type: ignore[import-untyped]
+from google.rpc.error_details_pb2 import ErrorInfo
+from google.rpc.status_pb2 import Status
 
 from agentspace.v1.frame_pb2 import Hello
 from agentspace.v1.gateway_service_pb2 import (
     ChannelRequest,
-    ConnectRequest,
     GetMetricsRequest,
     GetReadinessRequest,
     GetReadinessResponse,
@@ -29,18 +27,16 @@ from agentspace.v1.gateway_service_pb2_grpc import GatewayServiceStub
 from agentspace.v1.key_service_pb2 import ReadKeyRequest
 from agentspace.v1.key_service_pb2_grpc import KeyServiceStub
 from bridge.link import LinkError, Receiver
+from bridge.outbox import Outbox
 
 LOG = logging.getLogger(__name__)
 T = TypeVar("T")
 
 ANSWER_SECONDS = 5.0
 """How long a unary call may take."""
-BATCH_BYTES = 2 * 1024 * 1024
-"""The largest batch: two frames of the largest size, and below the 4 MiB every gRPC server takes."""
-QUEUE_BYTES = 4 * 1024 * 1024
-"""How much may wait to be sent before readers of sockets are held back."""
-RETRY_SECONDS = (0.05, 2.0)
-"""The first and the longest wait before the call is made again."""
+RETRY_SECONDS = 0.05
+"""How long to wait after a call that ended without a response; doubled each time."""
+LONGEST_RETRY_SECONDS = 2.0
 OPTIONS = [
     ("grpc.max_receive_message_length", 16 * 1024 * 1024),
     ("grpc.max_send_message_length", 16 * 1024 * 1024),
@@ -61,29 +57,24 @@ class GrpcLink:
         self._channel = grpc.aio.insecure_channel(target, options=OPTIONS)
         self._gateway = GatewayServiceStub(self._channel)
         self._keys = KeyServiceStub(self._channel)
-        self._connected = False
-        self._queue: deque[ChannelRequest] = deque()
-        self._queued_bytes = 0
-        self._ready = asyncio.Event()
-        self._room = asyncio.Event()
-        self._room.set()
+        self._outbox: Outbox | None = None
 
     @property
     def connected(self) -> bool:
         """There is a call to send on."""
-        return self._connected
+        return self._outbox is not None
 
     async def run(self, receiver: Receiver) -> None:
         """Keep a Connect call, until cancelled."""
-        wait = RETRY_SECONDS[0]
+        wait = 0.0
         while True:
             await self._channel.channel_ready()
-            self._connected = True
-            call = self._gateway.Connect(self._requests())
+            self._outbox = outbox = Outbox()
+            call = self._gateway.Connect(outbox.batches())
             try:
                 async for response in call:
                     receiver.on_response(response)
-                    wait = RETRY_SECONDS[0]
+                    wait = 0.0
                 LOG.warning("the gateway ended the connection")
             except grpc.aio.AioRpcError as error:
                 LOG.warning("the connection to the gateway is lost", extra={"code": error.code().name})
@@ -98,25 +89,22 @@ class GrpcLink:
                 LOG.exception("a batch of the gateway could not be handled")
             finally:
                 call.cancel()
-                self._forget()
+                outbox.close()
+                self._outbox = None
                 receiver.on_lost()
+            # At once the first time: until the gateway is back, channel_ready waits.
             await asyncio.sleep(wait * random.uniform(0.5, 1.0))
-            wait = min(wait * 2, RETRY_SECONDS[1])
+            wait = min(max(wait * 2, RETRY_SECONDS), LONGEST_RETRY_SECONDS)
 
     def send(self, request: ChannelRequest) -> None:
         """Send soon, in order."""
-        if not self._connected:
-            return
-        self._queue.append(request)
-        self._queued_bytes += request.ByteSize()
-        if self._queued_bytes > QUEUE_BYTES:
-            self._room.clear()
-        self._ready.set()
+        if self._outbox is not None:
+            self._outbox.put(request)
 
     async def drain(self) -> None:
         """Wait until there is room."""
-        if not self._room.is_set():
-            await self._room.wait()
+        if self._outbox is not None:
+            await self._outbox.drain()
 
     async def hello(self, token: str) -> Hello:
         """Call GatewayService.Hello."""
@@ -139,30 +127,6 @@ class GrpcLink:
     async def close(self) -> None:
         """Close the connection; run has been cancelled before."""
         await self._channel.close()
-
-    async def _requests(self) -> AsyncIterator[ConnectRequest]:
-        while True:
-            await self._ready.wait()
-            self._ready.clear()
-            while self._queue:
-                yield ConnectRequest(channels=self._batch())
-
-    def _batch(self) -> list[ChannelRequest]:
-        batch = [self._queue.popleft()]
-        size = batch[0].ByteSize()
-        while self._queue and (size := size + self._queue[0].ByteSize()) <= BATCH_BYTES:
-            batch.append(self._queue.popleft())
-        self._queued_bytes -= sum(request.ByteSize() for request in batch)
-        if self._queued_bytes <= QUEUE_BYTES // 2:
-            self._room.set()
-        return batch
-
-    def _forget(self) -> None:
-        self._connected = False
-        self._queue.clear()
-        self._queued_bytes = 0
-        self._ready.clear()
-        self._room.set()
 
 
 def _bearer(token: str) -> tuple[tuple[str, str], ...]:

@@ -15,8 +15,6 @@ from bridge.closing import Closing
 from bridge.decoding import FrameError
 from bridge.frames import Codec
 
-Reason = error_pb2.ErrorReason.ValueType
-
 SUBPROTOCOLS = {"agentspace.v1": 1, "agentspace.v2": 2}
 """WebSocket subprotocol to level."""
 MAX_PENDING = 256
@@ -126,7 +124,9 @@ class Protocol:
         reason = error_pb2.ERROR_REASON_GATEWAY_UNREACHABLE
         return self._error(reason, "the gateway cannot be reached at the moment", {}, request_id)
 
-    def _error(self, reason: Reason, message: str, metadata: dict[str, str], request_id: str) -> bytes:
+    def _error(
+        self, reason: error_pb2.ErrorReason.ValueType, message: str, metadata: dict[str, str], request_id: str
+    ) -> bytes:
         value = error_pb2.ErrorReason.DESCRIPTOR.values_by_number[reason]
         retryable = value.GetOptions().Extensions[annotations_pb2.reason].retryable
         error = error_pb2.Error(code=reason, message=message, retryable=retryable, metadata=metadata)

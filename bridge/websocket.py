@@ -80,6 +80,9 @@ class Socket:
         if self._draining is not None:
             self._draining.cancel()
         await self.closed()
+        if self._transport.get_write_buffer_size():
+            # A transport told to close still waits for its peer to read, for ever if need be.
+            asyncio.get_running_loop().call_later(CLOSE_SECONDS, self._transport.abort)
 
     async def _drain(self) -> None:
         try:
@@ -172,6 +175,8 @@ class Sockets:
 
     async def _greet(self, socket: Socket, token: str) -> bool:
         try:
+            if not self._link.connected:
+                raise LinkError("GATEWAY_UNREACHABLE", "no connection yet")
             text = await self._hello(token)
         except LinkError as error:
             socket.close(closing.UNAUTHENTICATED if error.reason == "UNAUTHENTICATED" else closing.TRY_LATER)
