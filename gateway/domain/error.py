@@ -20,12 +20,12 @@ class GatewayError(Exception):
 
     def __init__(
         self,
-        reason: ErrorReason,
+        reason: ErrorReason.ValueType,
         message: str,
         *,
         metadata: Mapping[str, str] | None = None,
         retry_after_ms: int = 0,
-        execution: Execution = NOT_STARTED,
+        execution: Execution.ValueType = NOT_STARTED,
     ) -> None:
         super().__init__(message)
         self.reason = reason

@@ -1,4 +1,5 @@
-"""Session keys and references. A session's key is `agent:{agentId}:{sessionId}`; requests may name a session by either."""
+"""Session keys and references. A session's key is `agent:{agentId}:{sessionId}`; requests may name a session by
+either."""
 
 import re
 

@@ -10,7 +10,7 @@ class ContentBlock:
     """One piece of a message. `text` is text, thinking, a tool call's JSON input, or an opaque block's JSON.
     `complete` False: cut short; never sent to a provider unless it is text."""
 
-    kind: BlockKind
+    kind: BlockKind.ValueType
     text: str
     tool_use_id: str = ""
     tool_name: str = ""
@@ -25,7 +25,7 @@ class Message:
     message_id: str
     session_id: str
     turn_id: str
-    role: Role
+    role: Role.ValueType
     blocks: tuple[ContentBlock, ...]
     model: str
     created_ms: int

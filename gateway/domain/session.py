@@ -7,8 +7,8 @@ from gateway.domain.ids import session_key
 
 @dataclass(frozen=True, slots=True)
 class Session:
-    """Times are Unix milliseconds; `deleted_ms` 0 means not deleted. `revision` rises with every change of the caller's own
-    fields and is the etag. (`epoch`, `last_seq`) is the position of the last stored event."""
+    """Times are Unix milliseconds; `deleted_ms` 0 means not deleted. `revision` rises with every change of the
+    caller's own fields and is the etag. (`epoch`, `last_seq`) is the position of the last stored event."""
 
     session_id: str
     agent_id: str

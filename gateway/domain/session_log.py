@@ -1,11 +1,11 @@
 """SessionLog: the order of a session's events. Gives every event its sequence number and reads any stretch of them.
 
-An entry is a run of events of one turn with consecutive numbers. Deltas extend the newest entry while nothing else of the
-session comes between, so a whole answer is one entry. run_turn and send_message write, watch_session reads.
+An entry is a run of events of one turn with consecutive numbers. Deltas extend the newest entry while nothing else of
+the session comes between, so a whole answer is one entry. run_turn and send_message write, watch_session reads.
 """
 
 from bisect import bisect_right
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from enum import Enum, auto
 
@@ -54,7 +54,7 @@ class Entry:
 class SessionLog:
     """The events of a session that are in memory: all after `floor`, up to `last_seq`."""
 
-    __slots__ = ("_firsts", "entries", "epoch", "floor", "last_seq")
+    __slots__ = ("_firsts", "_memo", "entries", "epoch", "floor", "last_seq")
 
     def __init__(self, epoch: int, last_seq: int) -> None:
         self.epoch = epoch
@@ -62,6 +62,17 @@ class SessionLog:
         self.last_seq = last_seq
         self.entries: list[Entry] = []
         self._firsts: list[int] = []
+        self._memo: tuple[tuple[int, int, int, int], list[Event]] = ((0, 0, 0, 0), [])
+
+    @classmethod
+    def restore(cls, epoch: int, entries: Sequence[Entry], last_seq: int) -> "SessionLog":
+        """A stretch of a stored log: `entries` in order, of which events up to `last_seq` count."""
+        log = cls(epoch, entries[0].first_seq - 1 if entries else last_seq)
+        for entry in entries:
+            entry.count = min(entry.count, last_seq + 1 - entry.first_seq)
+            log._add(entry)
+        log.last_seq = last_seq
+        return log
 
     def _add(self, entry: Entry) -> None:
         self.entries.append(entry)
@@ -119,9 +130,16 @@ class SessionLog:
             del self.entries[:keep]
             del self._firsts[:keep]
 
-    def read(self, after_seq: int, limit: int) -> Iterator[Event]:
-        """Every event after `after_seq` (which must not be below `floor`) in order, neighbouring deltas merged, until about
-        `limit` characters of text have been given."""
+    def read(self, after_seq: int, limit: int) -> list[Event]:
+        """Every event after `after_seq` (which must not be below `floor`) in order, neighbouring deltas merged, until
+        about `limit` characters of text have been given. Watchers at the same place get the same list: do not change
+        it."""
+        key = (self.epoch, after_seq, self.last_seq, limit)
+        if self._memo[0] != key:
+            self._memo = (key, list(self._read(after_seq, limit)))
+        return self._memo[1]
+
+    def _read(self, after_seq: int, limit: int) -> Iterator[Event]:
         index = max(bisect_right(self._firsts, after_seq + 1) - 1, 0)
         while index < len(self.entries) and limit > 0:
             entry = self.entries[index]

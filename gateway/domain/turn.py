@@ -1,6 +1,6 @@
 """A turn's states as a table, and the turn as it is stored. Everything that changes a turn's state asks this table."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from agentspace.v1 import turn_pb2
 from agentspace.v1.error_pb2 import ErrorReason, Execution
@@ -16,7 +16,7 @@ INTERRUPTED = turn_pb2.TURN_STATE_INTERRUPTED
 REFUSED = turn_pb2.TURN_STATE_REFUSED
 BUDGET_STOPPED = turn_pb2.TURN_STATE_BUDGET_STOPPED
 
-NEXT: dict[TurnState, frozenset[TurnState]] = {
+NEXT: dict[TurnState.ValueType, frozenset[TurnState.ValueType]] = {
     QUEUED: frozenset({RUNNING, CANCELLED, FAILED}),
     RUNNING: frozenset({COMPLETED, CANCELLED, FAILED, INTERRUPTED, REFUSED, BUDGET_STOPPED}),
     COMPLETED: frozenset(),
@@ -32,7 +32,7 @@ IN_ORDER = frozenset({COMPLETED, CANCELLED, REFUSED})
 """Terminal states announced as `ended`; the other terminal ones are announced as `failed`."""
 
 
-def is_terminal(state: TurnState) -> bool:
+def is_terminal(state: TurnState.ValueType) -> bool:
     """Whether the turn is over."""
     return not NEXT[state]
 
@@ -41,18 +41,18 @@ def is_terminal(state: TurnState) -> bool:
 class TurnError:
     """Why a turn has no complete answer: the stored form of a GatewayError."""
 
-    reason: ErrorReason
+    reason: ErrorReason.ValueType
     message: str
     retryable: bool
     retry_after_ms: int
-    execution: Execution
+    execution: Execution.ValueType
     metadata: tuple[tuple[str, str], ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
 class TurnPositions:
-    """Which sequence numbers a turn's events have. 0: no such event. `deltas` holds (first, count) runs, in order; there is
-    more than one run only where another turn of the session was accepted or cancelled in between."""
+    """Which sequence numbers a turn's events have. 0: no such event. `deltas` holds (first, count) runs, in order;
+    there is more than one run only where another turn of the session was accepted or cancelled in between."""
 
     message: int = 0
     started: int = 0
@@ -76,7 +76,7 @@ class Turn:
     turn_id: str
     session_id: str
     message_id: str
-    state: TurnState
+    state: TurnState.ValueType
     model: str
     created_ms: int
     principal: str = ""
@@ -86,7 +86,7 @@ class Turn:
     ended_ms: int = 0
     answer_message_id: str = ""
     stop_reason: str = ""
-    usage: TurnUsage = TurnUsage()
+    usage: TurnUsage = field(default_factory=TurnUsage)
     error: TurnError | None = None
-    positions: TurnPositions = TurnPositions()
+    positions: TurnPositions = field(default_factory=TurnPositions)
     cancel_when_unwatched: bool = False

@@ -1,4 +1,5 @@
-"""TurnLog: the answer of a turn as it grows. The log is the text: chunks of text, and blocks that say which chunks are theirs.
+"""TurnLog: the answer of a turn as it grows. The log is the text: chunks of text, and blocks that say which chunks are
+theirs.
 
 Written by run_turn, read through session_log (live) and by checkpoints. Rebuilt from storage for turns that have ended.
 """
@@ -22,7 +23,7 @@ class Block:
     """A content block of the answer; its chunks are those from `first_chunk` to the next block's."""
 
     index: int
-    kind: BlockKind
+    kind: BlockKind.ValueType
     first_chunk: int
     tool_use_id: str = ""
     tool_name: str = ""
@@ -44,7 +45,7 @@ class TurnLog:
         self.characters = 0
         self._first_chunks: list[int] = []
 
-    def open_block(self, kind: BlockKind, tool_use_id: str = "", tool_name: str = "") -> None:
+    def open_block(self, kind: BlockKind.ValueType, tool_use_id: str = "", tool_name: str = "") -> None:
         """Begin the next block. Its chunks follow."""
         first = len(self.chunks)
         self.blocks.append(Block(len(self.blocks), kind, first, tool_use_id, tool_name))
@@ -62,8 +63,8 @@ class TurnLog:
         self.characters += len(text)
 
     def pieces(self, start: int, stop: int, limit: int) -> Iterator[tuple[Block, int, int, str]]:
-        """The chunks from `start` to before `stop`, neighbours of one block merged up to about `limit` characters each, as
-        (block, first chunk, chunk after the last, text)."""
+        """The chunks from `start` to before `stop`, neighbours of one block merged up to about `limit` characters
+        each, as (block, first chunk, chunk after the last, text)."""
         chunks = self.chunks
         if stop - start == 1:
             yield self.blocks[bisect_right(self._first_chunks, start) - 1], start, stop, chunks[start]

@@ -1,4 +1,5 @@
-"""What an attempt used: token classes as providers bill them, and the ledger's row. Amounts are integer pico-dollars."""
+"""What an attempt used: token classes as providers bill them, and the ledger's row. Amounts are integer
+pico-dollars."""
 
 from dataclasses import dataclass, field, fields
 
@@ -58,7 +59,7 @@ class UsageRecord:
     provider: str
     counts: TokenCounts
     charge: Charge
-    status: UsageStatus
+    status: UsageStatus.ValueType
     outcome: str
     created_ms: int
     record_id: int = 0
@@ -81,7 +82,7 @@ class TurnUsage:
 
     counts: TokenCounts = field(default_factory=TokenCounts)
     charge: Charge = field(default_factory=Charge)
-    status: UsageStatus = usage_pb2.USAGE_STATUS_FINAL
+    status: UsageStatus.ValueType = usage_pb2.USAGE_STATUS_FINAL
     attempts: int = 0
 
     def plus(self, record: UsageRecord) -> "TurnUsage":

@@ -14,37 +14,30 @@ from gateway.storage.statement import Link, Row, Statement, limited, value
 from gateway.storage.tables import messages, sessions
 
 _c = messages.c
-_FIELDS = ("message_id", "turn_id", "role", "blocks", "model", "created_ms")
+_FIELDS = ("message_id", "turn_id", "role", "model", "created_ms", "blocks")
+_PLACED = ("session_no", "position", "generation", "replaced_in")
 _SESSION_NO = select(sessions.c.session_no).where(sessions.c.session_id == value("session_id")).scalar_subquery()
 _OF_SESSION = _c.session_no == _SESSION_NO
 _PRESENT = _c.replaced_in == literal_column("0")
 _IN_GENERATION = (_c.generation <= value("generation")) & or_(_PRESENT, _c.replaced_in > value("generation_2"))
 
-_last = messages.alias("last")
+# The place comes first and the row after it: in one statement SQLite would copy the row twice, since it reads the table
+# that it writes.
 _NEXT = func.coalesce(
-    select(func.max(_last.c.position)).where(_last.c.session_no == sessions.c.session_no).scalar_subquery(),
-    literal_column("0"),
+    select(func.max(_c.position)).where(_c.session_no == sessions.c.session_no).scalar_subquery(), literal_column("0")
 ) + literal_column("1")
-
-
-def _insert(position: object, parameters: str) -> Statement:
-    row = select(
-        sessions.c.session_no,
-        sessions.c.generation,
-        literal_column("0"),
-        position,  # type: ignore[call-overload]
-        *(value(name) for name in _FIELDS),
-    ).where(sessions.c.session_id == value("session_id"))
-    columns = ["session_no", "generation", "replaced_in", "position", *_FIELDS]
-    return Statement(insert(messages).from_select(columns, row).returning(_c.position), parameters)
-
-
-_APPEND = _insert(_NEXT, "message_id turn_id role blocks model created_ms session_id")
-_PLACE = _insert(value("position"), "position message_id turn_id role blocks model created_ms session_id")
+_PLACE = Statement(
+    select(sessions.c.session_no, sessions.c.generation, _NEXT).where(sessions.c.session_id == value("session_id")),
+    "session_id",
+)
+_INSERT = Statement(
+    insert(messages).values({name: value(name) for name in (*_PLACED, *_FIELDS)}), " ".join((*_PLACED, *_FIELDS))
+)
 
 _SELECT = select(*(_c[name] for name in _FIELDS), _c.position).where(_OF_SESSION)
 _UP = limited(_SELECT.where(_c.position > value("after")).order_by(_c.position))
 _DOWN = limited(_SELECT.where(_c.position < value("after")).order_by(_c.position.desc()))
+_GET = Statement(_SELECT.where(_c.message_id == value("message_id")), "session_id message_id")
 _HISTORY = Statement(_SELECT.where(_PRESENT).order_by(_c.position), "session_id")
 _PAGE = {
     False: Statement(_UP.where(_PRESENT), "session_id after limit"),
@@ -73,12 +66,30 @@ class SqlMessages:
 
     def insert(self, message: Message) -> Message:
         """Append to the present generation; gives it the next position (or keeps a position that is not 0)."""
-        m = message
-        fields = (m.message_id, m.turn_id, m.role, dump_blocks(m.blocks), m.model, m.created_ms, m.session_id)
-        row = self._link.one(_PLACE, m.position, *fields) if m.position else self._link.one(_APPEND, *fields)
-        if row is None:
-            raise session_not_found(m.session_id)
-        return replace(message, position=row[0])
+        place = self._link.one(_PLACE, message.session_id)
+        if place is None:
+            raise session_not_found(message.session_id)
+        session_no, generation, next_position = place
+        position = message.position or next_position
+        self._link.run(
+            _INSERT,
+            session_no,
+            position,
+            generation,
+            0,
+            message.message_id,
+            message.turn_id,
+            message.role,
+            message.model,
+            message.created_ms,
+            dump_blocks(message.blocks),
+        )
+        return message if message.position else replace(message, position=position)
+
+    def get(self, session_id: str, message_id: str) -> Message | None:
+        """The message, whatever its generation."""
+        row = self._link.one(_GET, session_id, message_id)
+        return None if row is None else _message(session_id, row)
 
     def history(self, session_id: str) -> list[Message]:
         """The whole present generation, oldest first."""
@@ -101,5 +112,5 @@ class SqlMessages:
 
 
 def _message(session_id: str, row: Row) -> Message:
-    message_id, turn_id, role, blocks, model, created_ms, position = row
+    message_id, turn_id, role, model, created_ms, blocks, position = row
     return Message(message_id, session_id, turn_id, role, load_blocks(blocks), model, created_ms, position)

@@ -29,16 +29,10 @@ _FIELDS = (
 _SUMS = ("input_tokens", "output_tokens", "total_pico", "requests", "unpriced")
 _SESSION_NO = select(sessions.c.session_no).where(sessions.c.session_id == value("session_id")).scalar_subquery()
 
+_SESSION = Statement(select(sessions.c.session_no).where(sessions.c.session_id == value("session_id")), "session_id")
 _INSERT = Statement(
-    insert(usage_records)
-    .from_select(
-        ["session_no", *_FIELDS],
-        select(sessions.c.session_no, *(value(name) for name in _FIELDS)).where(
-            sessions.c.session_id == value("session_id")
-        ),
-    )
-    .returning(_r.session_no),
-    " ".join([*_FIELDS, "session_id"]),
+    insert(usage_records).values({name: value(name) for name in ("session_no", *_FIELDS)}),
+    " ".join(("session_no", *_FIELDS)),
 )
 _new_row = upsert(usage_totals).values({name: value(name) for name in ("session_no", "model", *_SUMS)})
 _ADD = Statement(
@@ -74,8 +68,12 @@ class SqlUsage:
     def insert(self, record: UsageRecord) -> None:
         """Add a row and keep the roll-ups in step."""
         counts, charge = record.counts, record.charge
-        row = self._link.one(
+        row = self._link.one(_SESSION, record.session_id)
+        if row is None:
+            raise session_not_found(record.session_id)
+        self._link.run(
             _INSERT,
+            row[0],
             record.turn_id,
             record.attempt,
             record.model,
@@ -94,10 +92,7 @@ class SqlUsage:
             record.status,
             record.outcome,
             record.created_ms,
-            record.session_id,
         )
-        if row is None:
-            raise session_not_found(record.session_id)
         total_pico = charge.total_pico if charge.priced else 0
         sums = (record.model, counts.input, counts.output, total_pico, 1, int(not charge.priced))
         self._link.run(_ADD, row[0], *sums)

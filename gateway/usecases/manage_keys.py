@@ -55,7 +55,7 @@ class KeyUse:
         return key
 
     def check(self, tx: Transaction, provider: str) -> None:
-        """Whether a stored key can be opened, without giving it out. Raises VAULT_UNAVAILABLE."""
+        """Raises VAULT_UNAVAILABLE when there is a stored key and it does not open. Nobody gets to see the key."""
         sealed = tx.keys.get(provider)
         if sealed is not None:
             self._vault.open(provider, sealed.sealed)

@@ -1,4 +1,5 @@
-"""What the use cases need from outside, as interfaces. storage, providers, vault and bus implement them; app hands them in."""
+"""What the use cases need from outside, as interfaces. storage, providers, vault and bus implement them; app hands
+them in."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -45,7 +46,8 @@ class Ids(Protocol):
         ...
 
 
-# --- storage -----------------------------------------------------------------------------------------------------------
+# --- storage
+# -----------------------------------------------------------------------------------------------------------
 
 
 class Sessions(Protocol):
@@ -79,6 +81,8 @@ class Messages(Protocol):
         """Append to the present generation; gives it the next position (or keeps a position that is not 0)."""
         ...
 
+    def get(self, session_id: str, message_id: str) -> Message | None: ...
+
     def history(self, session_id: str) -> list[Message]:
         """The whole present generation, oldest first."""
         ...
@@ -96,8 +100,8 @@ class Messages(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Checkpoint:
-    """What a turn's log gained since the checkpoint before: for each block touched, its index, kind and ids, the text to
-    append and the lengths of the chunks appended."""
+    """What a turn's log gained since the checkpoint before: for each block touched, its index, kind and ids, the text
+    to append and the lengths of the chunks appended."""
 
     turn_id: str
     blocks: tuple[tuple[int, ContentBlock, tuple[int, ...]], ...]
@@ -138,7 +142,8 @@ class Turns(Protocol):
         ...
 
     def answer(self, turn_id: str) -> StoredAnswer | None:
-        """The answer of an ended turn, or what the checkpoints of an unfinished one hold; None when there is neither."""
+        """The answer of an ended turn, or what the checkpoints of an unfinished one hold; None when there is
+        neither."""
         ...
 
     def unfinished(self, session_id: str | None = None) -> list[Turn]:
@@ -229,7 +234,8 @@ class Store(Protocol):
     """
 
     async def write(self, work: Callable[[Transaction], T]) -> T:
-        """Run `work` in a transaction and return after it is committed durably. If `work` raises, nothing of it is written."""
+        """Run `work` in a transaction and return after it is committed durably. If `work` raises, nothing of it is
+        written."""
         ...
 
     async def read(self, work: Callable[[Transaction], T]) -> T:
@@ -241,12 +247,14 @@ class Store(Protocol):
         ...
 
 
-# --- providers ---------------------------------------------------------------------------------------------------------
+# --- providers
+# ---------------------------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True, slots=True)
 class ModelRequest:
-    """What a provider is asked. `model` is the provider's own name for it; `key` is None for providers that need none."""
+    """What a provider is asked. `model` is the provider's own name for it; `key` is None for providers that need
+    none."""
 
     model: str
     system: str
@@ -269,7 +277,7 @@ class AnswerSink(Protocol):
         """Bytes came, content or not."""
         ...
 
-    def open_block(self, kind: BlockKind, tool_use_id: str = "", tool_name: str = "") -> None: ...
+    def open_block(self, kind: BlockKind.ValueType, tool_use_id: str = "", tool_name: str = "") -> None: ...
 
     def delta(self, text: str) -> None:
         """More of the newest block."""
@@ -292,8 +300,8 @@ class Provider(Protocol):
     def needs_key(self) -> bool: ...
 
     async def generate(self, request: ModelRequest, sink: AnswerSink) -> Ending:
-        """One upstream attempt, no retries. Raises GatewayError with an UPSTREAM_* reason, `execution` NOT_STARTED where the
-        provider surely did not run it. Cancelling closes the upstream connection at once."""
+        """One upstream attempt, no retries. Raises GatewayError with an UPSTREAM_* reason, `execution` NOT_STARTED
+        where the provider surely did not run it. Cancelling closes the upstream connection at once."""
         ...
 
     async def test_key(self, key: Secret) -> str:
@@ -327,8 +335,8 @@ class Catalog(Protocol):
         ...
 
     def find(self, name: str) -> Model:
-        """Raises MODEL_NOT_FOUND when no provider serves a model of that name. A new model of a known family is found, and
-        unpriced."""
+        """Raises MODEL_NOT_FOUND when no provider serves a model of that name. A new model of a known family is found,
+        and unpriced."""
         ...
 
 

@@ -1,0 +1,70 @@
+"""python -m gateway: runs the gateway until SIGTERM or SIGINT, then drains and exits with status 0.
+
+Prints one line of JSON on stdout when it is ready: {"event":"ready","grpcPort":N}.
+"""
+
+import asyncio
+import json
+import signal
+import sys
+from collections.abc import Callable
+
+from gateway.app import App
+from gateway.config import Config, read_config
+from gateway.storage.file import DatabaseRefusedError
+from gateway.telemetry import set_up_logging
+
+
+async def run(config: Config) -> None:
+    """Serve until a signal comes, or until stdin ends if that was asked for."""
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stop.set)
+    if config.exit_with_stdin:
+        await loop.connect_read_pipe(lambda: _EndOfInput(stop), sys.stdin)
+    app = App(config)
+    await app.start()
+    sys.stdout.write(json.dumps({"event": "ready", "grpcPort": app.grpc_port}) + "\n")
+    sys.stdout.flush()
+    await stop.wait()
+    await app.stop()
+
+
+class _EndOfInput(asyncio.Protocol):
+    """Sets an event when a pipe ends."""
+
+    def __init__(self, ended: asyncio.Event) -> None:
+        self._ended = ended
+
+    def eof_received(self) -> None:
+        self._ended.set()
+
+    def connection_lost(self, error: Exception | None) -> None:
+        self._ended.set()
+
+
+def event_loop() -> Callable[[], asyncio.AbstractEventLoop]:
+    """uvloop's event loop where it is installed, else asyncio's."""
+    try:
+        from uvloop import new_event_loop
+    except ImportError:
+        return asyncio.new_event_loop
+    return new_event_loop
+
+
+def main() -> None:
+    """Read the settings and run."""
+    config = read_config()
+    set_up_logging()
+    try:
+        with asyncio.Runner(loop_factory=event_loop()) as runner:
+            runner.run(run(config))
+    except DatabaseRefusedError as error:
+        sys.exit(f"the gateway cannot use its database: {error}")
+    except (OSError, RuntimeError) as error:
+        sys.exit(f"the gateway cannot start: {error}")
+
+
+if __name__ == "__main__":
+    main()

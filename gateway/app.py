@@ -1,0 +1,232 @@
+"""App: the only place where the gateway's parts meet. Builds them, starts them, and stops them in order. Called by
+__main__."""
+
+import asyncio
+import logging
+import os
+import secrets
+from collections.abc import Coroutine
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+from gateway.clock import SystemClock
+from gateway.config import Config
+from gateway.domain.access import Credentials, Principal
+from gateway.ids import NanoIds
+from gateway.providers.anthropic import AnthropicProvider
+from gateway.providers.catalog import BuiltInCatalog
+from gateway.providers.estimator import TokenEstimator
+from gateway.providers.scripted import ScriptedProvider
+from gateway.rpc.audit_service import AuditService
+from gateway.rpc.chat_service import ChatService
+from gateway.rpc.context_service import ContextService
+from gateway.rpc.gateway_service import GatewayService
+from gateway.rpc.key_service import KeyService
+from gateway.rpc.methods import Calls, Method, methods
+from gateway.rpc.server import GrpcServer
+from gateway.rpc.session_service import SessionService
+from gateway.rpc.usage_service import UsageService
+from gateway.storage.database import Database
+from gateway.telemetry import Metrics
+from gateway.usecases.cancel_turn import CancelTurn
+from gateway.usecases.check_readiness import CheckReadiness
+from gateway.usecases.checkpoint import Checkpoints
+from gateway.usecases.compact_session import CompactSession
+from gateway.usecases.delete_session import DeleteSession
+from gateway.usecases.fork_session import ForkSession
+from gateway.usecases.inspect_context import InspectContext
+from gateway.usecases.live_sessions import ActiveTurn, LiveSessions
+from gateway.usecases.manage_keys import KeyUse, ManageKeys
+from gateway.usecases.manage_sessions import ManageSessions
+from gateway.usecases.ports import Provider
+from gateway.usecases.pulse import Pulse
+from gateway.usecases.query_usage import QueryUsage
+from gateway.usecases.read_audit import ReadAudit
+from gateway.usecases.read_turns import ReadTurns
+from gateway.usecases.recover_turns import RecoverTurns
+from gateway.usecases.run_turn import RunTurn, interrupted
+from gateway.usecases.send_message import SendMessage
+from gateway.usecases.watch_session import WatchSession
+from gateway.vault.envelope import EnvelopeVault
+from gateway.vault.master_key import MasterKey
+
+STOP_SECONDS = 1.0
+
+_logger = logging.getLogger(__name__)
+
+
+class App:
+    """The running gateway. `start` returns when it serves; `stop` returns when everything is stored and closed."""
+
+    def __init__(self, config: Config) -> None:
+        self._config = config
+        self._tasks: set[asyncio.Task[Any]] = set()
+        self._background: list[asyncio.Task[Any]] = []
+        self.grpc_port = 0
+
+    async def start(self) -> None:
+        """Open the home, bring unfinished turns to an end, serve.
+
+        Raises storage's DatabaseRefusedError when the database can't be used, OSError when the home or an address
+        can't.
+        """
+        config = self._config
+        config.home.mkdir(mode=0o700, parents=True, exist_ok=True)
+        clock, ids = SystemClock(), NanoIds()
+        token = operator_token(config.home / "token")
+        self._store = await Database.open(config.home / "agentspace.db")
+        catalog, estimator = BuiltInCatalog(), TokenEstimator()
+        self._anthropic = AnthropicProvider(base_url=config.anthropic_url)
+        providers: dict[str, Provider] = {
+            "anthropic": self._anthropic,
+            "local": AnthropicProvider(name="local", base_url=config.local_url, needs_key=False),
+            "scripted": ScriptedProvider(),
+        }
+        self._providers = providers
+        vault = EnvelopeVault(MasterKey(config.master_key, config.home / "master.key"))
+        environment = {"anthropic": config.anthropic_key} if config.anthropic_key else {}
+        keys = KeyUse(vault, clock, environment)
+        store = self._store
+        live = self._live = LiveSessions(store)
+        metrics = Metrics(lambda: len(live.turns), lambda: sum(1 for _ in live))
+        checkpoints = Checkpoints(store, live)
+        run = self._run = RunTurn(
+            store=store,
+            live=live,
+            catalog=catalog,
+            providers=providers,
+            keys=keys,
+            estimator=estimator,
+            clock=clock,
+            ids=ids,
+            checkpoints=checkpoints,
+            spawn=self.spawn,
+            observe=metrics.turn_ended,
+            max_tokens=config.max_tokens,
+        )
+        cancel = CancelTurn(store, live, run)
+        watch = WatchSession(store, live, clock, self.spawn)
+        send = SendMessage(
+            store=store,
+            live=live,
+            run=run,
+            cancel=cancel,
+            watch=watch,
+            catalog=catalog,
+            clock=clock,
+            ids=ids,
+            default_model=config.model,
+            key_lifetime_ms=int(config.idempotency_hours * 3_600_000),
+        )
+        manage_keys = ManageKeys(store=store, vault=vault, keys=keys, catalog=catalog, providers=providers, clock=clock)
+        readiness = CheckReadiness(
+            store=store, catalog=catalog, providers=providers, keys=keys, run=run, default_model=config.model
+        )
+        services = {
+            "SessionService": SessionService(
+                ManageSessions(store=store, catalog=catalog, clock=clock, ids=ids, default_model=config.model),
+                DeleteSession(
+                    store=store,
+                    live=live,
+                    clock=clock,
+                    end_turns=cancel.session,
+                ),
+                ForkSession(store=store, clock=clock, ids=ids),
+                CompactSession(store=store, live=live, clock=clock, ids=ids),
+            ),
+            "ChatService": ChatService(send, watch, cancel, ReadTurns(store, live), live),
+            "ContextService": ContextService(
+                InspectContext(store=store, catalog=catalog, estimator=estimator, clock=clock)
+            ),
+            "UsageService": UsageService(QueryUsage(store)),
+            "KeyService": KeyService(manage_keys),
+            "AuditService": AuditService(ReadAudit(store)),
+            "GatewayService": GatewayService(readiness, metrics.text, product_version()),
+        }
+
+        async def denied(caller: Principal, method: Method) -> None:
+            if method.scope.startswith("keys"):
+                await manage_keys.audit_denied(caller.name, method.frame or "key.read", "")
+
+        self.methods = methods(services)
+        self.calls = Calls(denied, metrics.called, self.spawn)
+        self.credentials = Credentials(token, trust_local=not config.insecure)
+        found = await RecoverTurns(store=store, live=live, run=run, catalog=catalog, clock=clock, ids=ids)()
+        if found:
+            _logger.info("recovered unfinished turns", extra={"turns": found})
+        pulse = Pulse(live, run, config.limits, clock)
+        self._background = [asyncio.create_task(checkpoints.run()), asyncio.create_task(pulse.run())]
+        self._server = GrpcServer(self.methods, self.calls, self.credentials, self.spawn)
+        self.grpc_port = self._server.listen(f"{_bracketed(config.host)}:{config.grpc_port}")
+        if config.socket is not None:
+            config.socket.unlink(missing_ok=True)
+            self._server.listen(f"unix:{config.socket}")
+        await self._server.start()
+        if config.socket is not None:
+            config.socket.chmod(0o600)
+        if config.model.startswith("claude-"):
+            self._background.append(asyncio.create_task(self._anthropic.warm()))
+
+    async def stop(self) -> None:
+        """Take no new work, let running turns end for the drain time, keep the rest as interrupted, close."""
+        self._run.draining = True
+        await self._server.set_serving(False)
+        running = [live.running for live in self._live if live.running is not None]
+        if running:
+            _logger.info("draining", extra={"turns": len(running), "seconds": self._config.drain_seconds})
+            await _all_ended(running, self._config.drain_seconds)
+            for active in running:
+                self._run.stop(active, interrupted())
+            await _all_ended(running, STOP_SECONDS)
+        await self._server.stop(STOP_SECONDS)
+        for task in self._background:
+            task.cancel()
+        for task in tuple(self._tasks):
+            task.cancel()
+        await asyncio.gather(*self._background, *self._tasks, return_exceptions=True)
+        for provider in self._providers.values():
+            await provider.close()
+        await self._store.close()
+        if self._config.socket is not None:
+            self._config.socket.unlink(missing_ok=True)
+
+    def spawn(self, work: Coroutine[Any, Any, Any]) -> "asyncio.Task[Any]":
+        """Start a task that belongs to the application and not to whoever asked for it."""
+        task = asyncio.get_running_loop().create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+        return task
+
+
+async def _all_ended(actives: list[ActiveTurn], seconds: float) -> None:
+    try:
+        async with asyncio.timeout(seconds):
+            for active in actives:
+                await active.ended.wait()
+    except TimeoutError:
+        pass
+
+
+def operator_token(path: Path) -> str:
+    """The operator's token, made at the first start: one line, readable by its owner only."""
+    try:
+        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    except FileExistsError:
+        return path.read_text(encoding="ascii").strip()
+    with os.fdopen(descriptor, "w", encoding="ascii") as file:
+        token = secrets.token_urlsafe(32)
+        file.write(f"{token}\n")
+    return token
+
+
+def product_version() -> str:
+    """The installed distribution's version; "0" in a bare checkout."""
+    try:
+        return version("agentspace-gateway")
+    except PackageNotFoundError:
+        return "0"
+
+
+def _bracketed(host: str) -> str:
+    return f"[{host}]" if ":" in host else host

@@ -1,1 +1,0 @@
-"""How watchers hear of a turn."""

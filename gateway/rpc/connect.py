@@ -1,0 +1,259 @@
+"""Connect: frames of many channels over one call. `Connection` is the call without its transport: requests in, batches
+out.
+
+server gives it a gRPC stream; a bridge in the same process gives it its own callbacks. It finds a frame's method in
+the table that direct calls use. Nothing is queued for a slow channel: its feeds are not read until it acknowledges
+what it has.
+"""
+
+import asyncio
+from collections import deque
+from collections.abc import Callable, Coroutine
+from typing import Any
+
+from google.protobuf.message import Message
+
+from agentspace.v1 import annotations_pb2, error_pb2, frame_pb2, gateway_service_pb2
+from gateway.domain import turn_event
+from gateway.domain.access import Credentials, Principal
+from gateway.domain.error import GatewayError, invalid
+from gateway.rpc.methods import Calls, Feed, Method, members_by_type
+
+DEFAULT_WINDOW_BYTES = 1024 * 1024
+TAKE_CHARACTERS = 64 * 1024
+BATCH_FRAMES = 512
+REQUESTS_AT_ONCE = 256
+
+_BODY = members_by_type(frame_pb2.ServerFrame, "body")
+_LEVEL = {
+    cls: frame_pb2.ServerFrame.DESCRIPTOR.fields_by_name[name].GetOptions().Extensions[annotations_pb2.frame].level
+    for cls, name in _BODY.items()
+}
+_FRAME_TYPE = {
+    field.name: field.GetOptions().Extensions[annotations_pb2.frame].type
+    for field in frame_pb2.ClientFrame.DESCRIPTOR.oneofs_by_name["body"].fields
+}
+
+
+class _Channel:
+    """One client connection."""
+
+    __slots__ = ("caller", "level", "number", "streams", "tasks", "unacknowledged", "window")
+
+    def __init__(self, number: int, caller: Principal, level: int, window: int) -> None:
+        self.number = number
+        self.caller = caller
+        self.level = level
+        self.window = window
+        self.unacknowledged = 0
+        self.streams: set[_Stream] = set()
+        self.tasks: set[asyncio.Task[None]] = set()
+
+
+class _Stream:
+    """One open request of a channel that a feed answers."""
+
+    __slots__ = ("channel", "connection", "feed", "request_id", "watched")
+
+    def __init__(self, connection: "Connection", channel: _Channel, request_id: str, watched: str) -> None:
+        self.connection = connection
+        self.channel = channel
+        self.request_id = request_id
+        self.watched = watched
+        self.feed: Feed | None = None
+
+    def wake(self) -> None:
+        connection = self.connection
+        connection.awake[self] = None
+        if not connection.is_ready:
+            connection.is_ready = True
+            connection.on_ready()
+
+
+class Connection:
+    """One call of Connect. `on_ready` is called when `collect` has something to give; `spawn` starts the tasks of
+    requests."""
+
+    def __init__(
+        self,
+        methods: list[Method],
+        calls: Calls,
+        credentials: Credentials,
+        on_ready: Callable[[], None],
+        spawn: Callable[[Coroutine[Any, Any, None]], "asyncio.Task[None]"],
+    ) -> None:
+        self._methods = {method.frame: method for method in methods if method.frame}
+        self._calls = calls
+        self._credentials = credentials
+        self._spawn = spawn
+        self._channels: dict[int, _Channel] = {}
+        self._answers: deque[gateway_service_pb2.ChannelResponse] = deque()
+        self.on_ready = on_ready
+        self.awake: dict[_Stream, None] = {}
+        self.is_ready = False
+
+    # --- in ---------------------------------------------------------------------------------------------------------
+
+    def receive(self, batch: gateway_service_pb2.ConnectRequest) -> None:
+        """Take a batch from the peer."""
+        for request in batch.channels:
+            action = request.WhichOneof("action")
+            if action == "open":
+                self._open(request.channel, request.open)
+            elif (channel := self._channels.get(request.channel)) is None:
+                continue
+            elif action == "frame":
+                self._frame(channel, request.frame)
+            elif action == "acknowledged_bytes":
+                channel.unacknowledged -= request.acknowledged_bytes
+                if channel.unacknowledged < channel.window:
+                    for stream in channel.streams:
+                        stream.wake()
+            elif action == "close":
+                self._close(channel)
+
+    def close(self) -> None:
+        """The call is over."""
+        for channel in tuple(self._channels.values()):
+            self._close(channel)
+
+    def _open(self, number: int, opening: gateway_service_pb2.ChannelOpen) -> None:
+        try:
+            caller = self._credentials.identify(opening.bearer_token)
+        except GatewayError:
+            self._send_closed([number], gateway_service_pb2.CLOSE_REASON_UNAUTHENTICATED)
+            return
+        window = opening.window_bytes or DEFAULT_WINDOW_BYTES
+        self._channels[number] = _Channel(number, caller, opening.level or 1, window)
+
+    def _close(self, channel: _Channel) -> None:
+        self._channels.pop(channel.number, None)
+        for stream in tuple(channel.streams):
+            self._end(stream)
+
+    def _frame(self, channel: _Channel, frame: frame_pb2.ClientFrame) -> None:
+        body = frame.WhichOneof("body")
+        if body is None:
+            self._answer(channel, frame.id, turn_event.error_message(invalid("type", "expected a known frame")))
+        elif body == "session_unwatch":
+            self._unwatch(channel, frame.id, frame.session_unwatch.session_id)
+        elif len(channel.tasks) + len(channel.streams) >= REQUESTS_AT_ONCE:
+            error = GatewayError(
+                error_pb2.ERROR_REASON_TOO_MANY_STREAMS,
+                f"{REQUESTS_AT_ONCE} requests are open on this connection",
+                metadata={"limit": str(REQUESTS_AT_ONCE)},
+            )
+            self._answer(channel, frame.id, turn_event.error_message(error))
+        else:
+            method = self._methods[_FRAME_TYPE[body]]
+            request: Message = getattr(frame, body)
+            serve = self._serve_unary if method.stream is None else self._serve_stream
+            task = self._spawn(serve(channel, frame.id, method, request))
+            channel.tasks.add(task)
+            task.add_done_callback(channel.tasks.discard)
+
+    async def _serve_unary(self, channel: _Channel, request_id: str, method: Method, request: Message) -> None:
+        try:
+            response = await self._calls.unary(method, request, channel.caller)
+        except GatewayError as error:
+            response = turn_event.error_message(error)
+        self._answer(channel, request_id, response)
+
+    async def _serve_stream(self, channel: _Channel, request_id: str, method: Method, request: Message) -> None:
+        watched = getattr(request, "session_id", "") if method.frame == "session.watch" else ""
+        stream = _Stream(self, channel, request_id, watched)
+        try:
+            feed = await self._calls.stream(method, request, channel.caller, stream.wake)
+        except GatewayError as error:
+            self._answer(channel, request_id, turn_event.error_message(error))
+            return
+        if channel.number not in self._channels:
+            feed.close()
+            return
+        stream.feed = feed
+        channel.streams.add(stream)
+        stream.wake()
+
+    def _unwatch(self, channel: _Channel, request_id: str, session: str) -> None:
+        wanted = session.rsplit(":", 1)[-1]
+        for stream in tuple(channel.streams):
+            if stream.watched and stream.watched.rsplit(":", 1)[-1] == wanted:
+                self._end(stream)
+        self._answer(channel, request_id, frame_pb2.SessionUnwatched(session_id=wanted))
+
+    def _end(self, stream: _Stream) -> None:
+        stream.channel.streams.discard(stream)
+        self.awake.pop(stream, None)
+        if stream.feed is not None:
+            stream.feed.close()
+
+    # --- out --------------------------------------------------------------------------------------------------------
+
+    def restart(self) -> None:
+        """Tell every channel that the gateway goes down."""
+        self._send_closed(list(self._channels), gateway_service_pb2.CLOSE_REASON_RESTART)
+
+    def _send_closed(self, numbers: list[int], reason: gateway_service_pb2.CloseReason.ValueType) -> None:
+        for number in numbers:
+            self._answers.append(
+                gateway_service_pb2.ChannelResponse(
+                    recipients=[gateway_service_pb2.Recipient(channel=number)],
+                    closed=gateway_service_pb2.ChannelClosed(reason=reason),
+                )
+            )
+        self._signal()
+
+    def _answer(self, channel: _Channel, request_id: str, body: Message) -> None:
+        if channel.number in self._channels:
+            response = _response(body)
+            response.recipients.add(channel=channel.number, request_id=request_id)
+            channel.unacknowledged += response.frame.ByteSize()
+            self._answers.append(response)
+            self._signal()
+
+    def _signal(self) -> None:
+        if not self.is_ready:
+            self.is_ready = True
+            self.on_ready()
+
+    def collect(self) -> gateway_service_pb2.ConnectResponse | None:
+        """The next batch; None when there is nothing, until `on_ready` is called again."""
+        batch = gateway_service_pb2.ConnectResponse()
+        out = batch.channels
+        while self._answers and len(out) < BATCH_FRAMES:
+            out.append(self._answers.popleft())
+        shared: dict[int, gateway_service_pb2.ChannelResponse] = {}
+        sizes: dict[int, int] = {}
+        keep: list[Message] = []
+        awake, self.awake = self.awake, {}
+        for stream in awake:
+            if len(out) >= BATCH_FRAMES:
+                self.awake[stream] = None
+                continue
+            channel, feed = stream.channel, stream.feed
+            if feed is None or channel.unacknowledged >= channel.window:
+                continue
+            for item in feed.take(TAKE_CHARACTERS):
+                if _LEVEL[type(item)] > channel.level:
+                    continue
+                response = shared.get(id(item))
+                if response is None:
+                    response = out.add()
+                    getattr(response.frame, _BODY[type(item)]).CopyFrom(item)
+                    shared[id(item)] = response
+                    sizes[id(item)] = response.frame.ByteSize()
+                    keep.append(item)  # ids are only unique among the living
+                response.recipients.add(channel=channel.number, request_id=stream.request_id)
+                channel.unacknowledged += sizes[id(item)]
+            if feed.done:
+                self._end(stream)
+        self.is_ready = bool(self._answers or self.awake)
+        if self.is_ready:
+            self.on_ready()
+        return batch if len(out) else None
+
+
+def _response(body: Message) -> gateway_service_pb2.ChannelResponse:
+    response = gateway_service_pb2.ChannelResponse()
+    getattr(response.frame, _BODY[type(body)]).CopyFrom(body)
+    return response

@@ -1,0 +1,62 @@
+"""Answer: where a provider's output goes. Implements AnswerSink: appends to the turn's log, numbers the events, wakes
+watchers.
+
+This is the hot path: one call of `delta` per network read of the provider.
+"""
+
+from agentspace.v1 import turn_pb2
+from agentspace.v1.message_pb2 import BlockKind
+from gateway.domain.turn_log import TEXT, THINKING
+from gateway.domain.usage import TokenCounts
+from gateway.usecases.checkpoint import Checkpoints
+from gateway.usecases.live_sessions import ActiveTurn, LiveSession
+from gateway.usecases.ports import Clock
+
+
+class Answer:
+    """The sink of one turn; serves all its attempts, since a second attempt is made only while the log is empty."""
+
+    __slots__ = ("_active", "_checkpoints", "_live", "_monotonic", "touched")
+
+    def __init__(self, live: LiveSession, active: ActiveTurn, clock: Clock, checkpoints: Checkpoints) -> None:
+        self._live = live
+        self._active = active
+        self._monotonic = clock.monotonic
+        self._checkpoints = checkpoints
+        self.touched = False
+        """The provider has begun to answer: the attempt must not be repeated."""
+
+    def progress(self) -> None:
+        """Bytes of an answer came."""
+        self._active.upstream_at = self._monotonic()
+        if not self.touched:
+            self.touched = True
+            self._active.phase = turn_pb2.TURN_PHASE_WAITING_FIRST_TOKEN
+
+    def open_block(self, kind: BlockKind.ValueType, tool_use_id: str = "", tool_name: str = "") -> None:
+        """The next block begins."""
+        self.progress()
+        thinking = kind == THINKING
+        self._active.phase = turn_pb2.TURN_PHASE_THINKING if thinking else turn_pb2.TURN_PHASE_STREAMING
+        self._active.log.open_block(kind, tool_use_id, tool_name)
+
+    def delta(self, text: str) -> None:
+        """More of the newest block."""
+        active, live = self._active, self._live
+        active.content_at = active.upstream_at = self._monotonic()
+        self.touched = True
+        log = active.log
+        if not log.blocks:
+            self.open_block(TEXT)
+        log.append(text)
+        live.log.append_deltas(log)
+        live.notify()
+        self._checkpoints.grown(active)
+
+    def close_block(self, signature: str = "") -> None:
+        """The newest block is complete."""
+        self._active.log.close_block(signature)
+
+    def usage(self, counts: TokenCounts) -> None:
+        """What has been used so far."""
+        self._active.counts = counts

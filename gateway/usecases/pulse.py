@@ -1,0 +1,81 @@
+"""Pulse: what happens because time passes. Ends turns whose provider is silent for too long or that nobody watches any
+more, and lets watchers know that their session is alive. One task of the application.
+"""
+
+import asyncio
+from dataclasses import dataclass
+
+from agentspace.v1 import error_pb2
+from gateway.domain.error import MAY_HAVE_EXECUTED, GatewayError
+from gateway.domain.turn import CANCELLED, FAILED
+from gateway.usecases.live_sessions import ActiveTurn, LiveSession, LiveSessions, Stopped
+from gateway.usecases.ports import Clock
+from gateway.usecases.run_turn import RunTurn
+
+INTERVAL_SECONDS = 0.25
+
+
+@dataclass(frozen=True, slots=True)
+class TimeLimits:
+    """Seconds a running turn may wait: for the first byte of an attempt, for content once bytes come (`idle`; `pinged`
+    while the provider shows that it lives), and in all. `unwatched` is the grace of a turn that ends with its last
+    watcher."""
+
+    first_byte: float = 120.0
+    idle: float = 120.0
+    pinged: float = 600.0
+    total: float = 3600.0
+    unwatched: float = 10.0
+
+
+class Pulse:
+    """Looks at every live session four times a second."""
+
+    def __init__(self, live: LiveSessions, run: RunTurn, limits: TimeLimits, clock: Clock) -> None:
+        self._live = live
+        self._run = run
+        self._limits = limits
+        self._clock = clock
+
+    async def run(self) -> None:
+        """Beat for ever."""
+        while True:
+            await asyncio.sleep(INTERVAL_SECONDS)
+            self.beat()
+
+    def beat(self) -> None:
+        """One look."""
+        now = self._clock.monotonic()
+        for live in self._live:
+            for watcher in tuple(live.watchers):
+                watcher.pulse(now)
+            if live.running is not None:
+                self._check(live, live.running, now)
+
+    def _check(self, live: LiveSession, active: ActiveTurn, now: float) -> None:
+        exceeded = self._exceeded(active, now)
+        if exceeded:
+            error = GatewayError(
+                error_pb2.ERROR_REASON_UPSTREAM_TIMEOUT,
+                f"the provider exceeded the {exceeded} limit",
+                metadata={"limit": exceeded},
+                execution=MAY_HAVE_EXECUTED,
+            )
+            self._run.stop(active, Stopped(FAILED, error))
+        elif active.turn.cancel_when_unwatched:
+            if live.watchers:
+                active.unwatched_since = 0.0
+            elif not active.unwatched_since:
+                active.unwatched_since = now
+            elif now - active.unwatched_since >= self._limits.unwatched:
+                self._run.stop(active, Stopped(CANCELLED))
+
+    def _exceeded(self, active: ActiveTurn, now: float) -> str:
+        limits = self._limits
+        if now - active.began_at > limits.total:
+            return "total"
+        if not active.upstream_at:
+            return "first_byte" if now - active.dispatched_at > limits.first_byte else ""
+        if now - active.upstream_at > limits.idle:
+            return "idle"
+        return "idle" if now - max(active.content_at, active.dispatched_at) > limits.pinged else ""

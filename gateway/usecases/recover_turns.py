@@ -1,0 +1,146 @@
+"""RecoverTurns: at start, brings every session that had an unfinished turn to a usable state. Called by app before the
+doors open.
+
+A turn that was running ends as interrupted with its text up to the last checkpoint; it is never generated again. Turns
+that were waiting run, in their order. Where events may have been announced and lost, the session gets a new epoch.
+"""
+
+import asyncio
+from collections import defaultdict
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+
+from gateway.domain import turn_event
+from gateway.domain.context import ASSISTANT
+from gateway.domain.message import Message
+from gateway.domain.price import charge
+from gateway.domain.session import Session
+from gateway.domain.session_log import SessionLog
+from gateway.domain.turn import INTERRUPTED, RUNNING, Turn
+from gateway.domain.turn_log import TurnLog
+from gateway.domain.usage import TurnUsage, UsageRecord
+from gateway.usecases.live_sessions import ActiveTurn, LiveSessions
+from gateway.usecases.ports import Catalog, Clock, Ids, Store, Transaction
+from gateway.usecases.replay import entries_of
+from gateway.usecases.run_turn import RunTurn, interrupted
+
+
+@dataclass(slots=True)
+class _Recovered:
+    session: Session
+    log: SessionLog
+    queued: list[Turn]
+
+
+class RecoverTurns:
+    """Runs once."""
+
+    def __init__(
+        self, *, store: Store, live: LiveSessions, run: RunTurn, catalog: Catalog, clock: Clock, ids: Ids
+    ) -> None:
+        self._store = store
+        self._live = live
+        self._run = run
+        self._catalog = catalog
+        self._clock = clock
+        self._ids = ids
+
+    async def __call__(self) -> int:
+        """Returns how many turns were found unfinished."""
+        unfinished = await self._store.read(lambda tx: tx.turns.unfinished())
+        by_session: dict[str, list[Turn]] = defaultdict(list)
+        for turn in unfinished:
+            by_session[turn.session_id].append(turn)
+        await asyncio.gather(*(self._session(session_id, turns) for session_id, turns in by_session.items()))
+        return len(unfinished)
+
+    async def _session(self, session_id: str, turns: list[Turn]) -> None:
+        recovered = await self._store.write(lambda tx: self._repair(tx, session_id, turns))
+        if recovered is None or not recovered.queued:
+            return
+        live = self._live.create(recovered.session)
+        live.log = recovered.log
+        try:
+            for turn in recovered.queued:
+                log = TurnLog(turn.turn_id, turn.message_id, turn.model)
+                active = ActiveTurn(turn, log, turn.positions.message)
+                self._live.add_turn(live, active)
+                live.queued.append(active)
+            async with live.lock:
+                await self._run.start_next(live)
+        finally:
+            self._live.release(live)
+
+    def _repair(self, tx: Transaction, session_id: str, turns: list[Turn]) -> _Recovered | None:
+        session = tx.sessions.get(session_id)
+        if session is None:
+            return None
+        lost = any(turn.state == RUNNING or not turn.positions.message for turn in turns)
+        epoch = session.epoch + 1 if lost else session.epoch
+        last_seq = max([session.last_seq, *(turn.positions.last for turn in turns)])
+        queued = []
+        for turn in turns:
+            if not turn.positions.message:
+                last_seq += 1
+                turn = replace(turn, positions=replace(turn.positions, message=last_seq))
+            if turn.state == RUNNING:
+                last_seq = self._interrupt(tx, turn, last_seq)
+            else:
+                tx.turns.set_positions(turn.turn_id, turn.positions)
+                queued.append(turn)
+        tx.sessions.set_position(session_id, epoch, last_seq)
+        floor = min((turn.positions.message for turn in queued), default=last_seq + 1) - 1
+        ended = tx.turns.after(session_id, floor, len(turns) + 1000)
+        entries = [entry for turn in [*ended, *queued] for entry in entries_of(tx, turn)]
+        entries = sorted((e for e in entries if e.first_seq + e.count - 1 > floor), key=lambda entry: entry.first_seq)
+        log = SessionLog.restore(epoch, entries, last_seq)
+        return _Recovered(replace(session, epoch=epoch, last_seq=last_seq), log, queued)
+
+    def _interrupt(self, tx: Transaction, turn: Turn, last_seq: int) -> int:
+        positions = turn.positions
+        if not positions.started:
+            last_seq += 1
+            positions = replace(positions, started=last_seq)
+        last_seq += 1
+        now = self._clock.now_ms()
+        stored = tx.turns.answer(turn.turn_id)
+        answer_id = ""
+        if stored is not None and stored.content:
+            answer_id = self._ids.message()
+            tx.messages.insert(
+                Message(answer_id, turn.session_id, turn.turn_id, ASSISTANT, stored.content, turn.model, now)
+            )
+            tx.sessions.touch(turn.session_id, now)
+            tx.turns.store_answer(turn.turn_id, stored.chunk_lengths)
+        error = interrupted().error
+        assert error is not None
+        usage = turn.usage
+        if usage.attempts:
+            model = self._catalog.find(turn.model)
+            day = datetime.fromtimestamp(now / 1000, UTC).date().isoformat()
+            record = UsageRecord(
+                session_id=turn.session_id,
+                turn_id=turn.turn_id,
+                attempt=1,
+                model=turn.model,
+                provider=model.provider,
+                counts=usage.counts,
+                charge=charge(usage.counts, model.prices, day, self._catalog.price_version),
+                status=usage.status,
+                outcome="TURN_INTERRUPTED",
+                created_ms=now,
+            )
+            tx.usage.insert(record)
+            usage = TurnUsage().plus(record)
+        tx.turns.update(
+            replace(
+                turn,
+                state=INTERRUPTED,
+                ended_ms=now,
+                answer_message_id=answer_id,
+                usage=usage,
+                error=turn_event.turn_error(error),
+                positions=replace(positions, ended=last_seq),
+            )
+        )
+        return last_seq

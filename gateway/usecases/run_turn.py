@@ -1,0 +1,311 @@
+"""RunTurn: generates the answer of a turn, once, as a task of the application.
+
+send_message and recover_turns start it; cancel_turn, the pulse and the drain stop it. It drives a provider, which
+writes into the turn's log; it retries only what surely did not reach the provider, commits the end, and only then
+announces it.
+"""
+
+import asyncio
+import logging
+import random
+from collections.abc import Callable, Coroutine
+from dataclasses import replace
+from datetime import UTC, datetime
+from functools import partial
+from typing import Any
+
+from agentspace.v1 import error_pb2, turn_pb2, usage_pb2
+from gateway.domain import turn_event
+from gateway.domain.context import ASSISTANT, PromptMessage, sendable
+from gateway.domain.error import MAY_HAVE_EXECUTED, GatewayError
+from gateway.domain.message import Message
+from gateway.domain.price import charge
+from gateway.domain.secret import Secret
+from gateway.domain.turn import (
+    CANCELLED,
+    COMPLETED,
+    FAILED,
+    INTERRUPTED,
+    REFUSED,
+    RUNNING,
+    Turn,
+)
+from gateway.domain.usage import TokenCounts, UsageRecord
+from gateway.usecases.answer import Answer
+from gateway.usecases.checkpoint import Checkpoints
+from gateway.usecases.live_sessions import ActiveTurn, LiveSession, LiveSessions, Stopped
+from gateway.usecases.manage_keys import KeyUse
+from gateway.usecases.ports import Catalog, Clock, Estimator, Ids, Model, ModelRequest, Provider, Store, Transaction
+
+ATTEMPTS = 3
+RETRY_DELAYS = (0.5, 1.0)
+LONGEST_RETRY_AFTER_MS = 20_000
+_RETRIED = frozenset(
+    {
+        error_pb2.ERROR_REASON_UPSTREAM_OVERLOADED,
+        error_pb2.ERROR_REASON_UPSTREAM_RATE_LIMITED,
+        error_pb2.ERROR_REASON_UPSTREAM_UNREACHABLE,
+    }
+)
+
+_logger = logging.getLogger(__name__)
+
+Spawn = Callable[[Coroutine[Any, Any, None]], "asyncio.Task[None]"]
+"""Starts a task the application owns and waits for when it drains."""
+
+
+class RunTurn:
+    """Runs turns. One instance serves all of them."""
+
+    def __init__(
+        self,
+        *,
+        store: Store,
+        live: LiveSessions,
+        catalog: Catalog,
+        providers: dict[str, Provider],
+        keys: KeyUse,
+        estimator: Estimator,
+        clock: Clock,
+        ids: Ids,
+        checkpoints: Checkpoints,
+        spawn: Spawn,
+        observe: Callable[[Turn], None],
+        max_tokens: int,
+    ) -> None:
+        self._store = store
+        self._live = live
+        self._catalog = catalog
+        self._providers = providers
+        self._keys = keys
+        self._estimator = estimator
+        self._clock = clock
+        self._ids = ids
+        self._checkpoints = checkpoints
+        self._spawn = spawn
+        self._observe = observe
+        self._max_tokens = max_tokens
+        self.draining = False
+
+    def start(
+        self, live: LiveSession, active: ActiveTurn, prompt: list[PromptMessage], system: str, key: Secret | None
+    ) -> None:
+        """Announce that the turn, stored as running, has left the queue, and generate its answer."""
+        live.running = active
+        active.phase = turn_pb2.TURN_PHASE_DISPATCHING
+        active.began_at = self._clock.monotonic()
+        live.log.append_started(turn_event.started(active.turn))
+        live.notify()
+        active.task = self._spawn(self._run(live, active, prompt, system, key))
+
+    async def start_next(self, live: LiveSession) -> None:
+        """Take the next turn from the session's queue, if the session is free. The caller holds `live.lock`."""
+        while live.queued and live.running is None and not self.draining:
+            active = live.queued[0]
+            positions = live.log.positions(active.turn.turn_id)
+            turn = replace(active.turn, state=RUNNING, started_ms=self._clock.now_ms(), positions=positions)
+            try:
+                prompt, system, key = await self._store.write(partial(self.take_over, turn=turn))
+            except GatewayError as error:
+                live.queued.pop(0)
+                await self.finish(live, active, FAILED, error=error)
+                continue
+            live.queued.pop(0)
+            active.turn = turn
+            self.start(live, active, prompt, system, key)
+
+    def take_over(self, tx: Transaction, turn: Turn) -> tuple[list[PromptMessage], str, Secret | None]:
+        """In a transaction: store the turn as running and collect what its request needs."""
+        tx.turns.update(turn)
+        session = tx.sessions.get(turn.session_id)
+        history = tx.messages.history(turn.session_id)
+        question = next(m for m in history if m.message_id == turn.message_id)
+        key = self.key_for(tx, self._catalog.find(turn.model), turn.principal)
+        return sendable(history, question), session.system_prompt if session else "", key
+
+    def key_for(self, tx: Transaction, model: Model, principal: str) -> Secret | None:
+        """The key a turn of `principal` uses for the model, audited in the same transaction; None where none is
+        needed."""
+        return self._keys.use(tx, model.provider, principal) if self._providers[model.provider].needs_key else None
+
+    async def _run(
+        self, live: LiveSession, active: ActiveTurn, prompt: list[PromptMessage], system: str, key: Secret | None
+    ) -> None:
+        state, stop_reason, error = FAILED, "", None
+        answer = Answer(live, active, self._clock, self._checkpoints)
+        model = self._catalog.find(active.turn.model)
+        provider = self._providers[model.provider]
+        request = ModelRequest(
+            model.upstream_name, system, tuple(prompt), min(model.max_output_tokens, self._max_tokens), key
+        )
+        records: list[UsageRecord] = []
+        in_flight = False
+        try:
+            for attempt in range(ATTEMPTS):
+                active.phase = turn_pb2.TURN_PHASE_DISPATCHING
+                active.dispatched_at = self._clock.monotonic()
+                in_flight = True
+                try:
+                    ending = await provider.generate(request, answer)
+                    break
+                except GatewayError as failure:
+                    delay = _retry_delay(failure, attempt, answer.touched)
+                    if delay is None:
+                        raise
+                    records.append(self._record(active, model, len(records) + 1, _name(failure)))
+                in_flight = False
+                await asyncio.sleep(delay)
+            stop_reason = ending.stop_reason
+            state = REFUSED if stop_reason == "refusal" else COMPLETED
+        except asyncio.CancelledError:
+            if active.stop is None:
+                raise
+            _uncancel()
+            state, error = active.stop.state, active.stop.error
+        except GatewayError as failure:
+            error = failure
+        except Exception:  # a bug must end its turn, not leave the session busy
+            _logger.exception("turn %s failed", active.turn.turn_id)
+            error = GatewayError(
+                error_pb2.ERROR_REASON_INTERNAL, "the turn failed inside the gateway", execution=MAY_HAVE_EXECUTED
+            )
+        active.ending = True
+        if in_flight:
+            outcome = _name(error) if error else "cancelled" if state == CANCELLED else "completed"
+            records.append(self._record(active, model, len(records) + 1, outcome))
+        async with live.lock:
+            await self.finish(live, active, state, stop_reason=stop_reason, error=error, records=records)
+            await self.start_next(live)
+
+    def _record(self, active: ActiveTurn, model: Model, attempt: int, outcome: str) -> UsageRecord:
+        counts, status = active.counts or TokenCounts(), usage_pb2.USAGE_STATUS_FINAL
+        if outcome != "completed" and active.upstream_at:
+            seen = self._estimator.estimate("".join(active.log.chunks))[0] if active.log.chunks else 0
+            status = usage_pb2.USAGE_STATUS_PARTIAL if active.counts else usage_pb2.USAGE_STATUS_ESTIMATED
+            counts = replace(counts, output=max(counts.output, seen))
+        now = self._clock.now_ms()
+        day = datetime.fromtimestamp(now / 1000, UTC).date().isoformat()
+        return UsageRecord(
+            session_id=active.turn.session_id,
+            turn_id=active.turn.turn_id,
+            attempt=attempt,
+            model=active.turn.model,
+            provider=model.provider,
+            counts=counts,
+            charge=charge(counts, model.prices, day, self._catalog.price_version),
+            status=status,
+            outcome=outcome,
+            created_ms=now,
+        )
+
+    async def finish(
+        self,
+        live: LiveSession,
+        active: ActiveTurn,
+        state: turn_pb2.TurnState.ValueType,
+        *,
+        stop_reason: str = "",
+        error: GatewayError | None = None,
+        records: list[UsageRecord] | None = None,
+    ) -> None:
+        """Commit the turn's end, then announce it. The caller holds `live.lock`."""
+        active.ending = True
+        now = self._clock.now_ms()
+        log = active.log
+        turn = active.turn
+        usage = turn.usage
+        for record in records or ():
+            usage = usage.plus(record)
+        answer = None
+        if log.chunks:
+            answer = Message(
+                self._ids.message(), turn.session_id, turn.turn_id, ASSISTANT, log.content(), turn.model, now
+            )
+        turn = replace(
+            turn,
+            state=state,
+            ended_ms=now,
+            answer_message_id=answer.message_id if answer else "",
+            stop_reason=stop_reason,
+            usage=usage,
+            error=turn_event.turn_error(error) if error else None,
+            positions=replace(live.log.positions(turn.turn_id), ended=live.log.last_seq + 1),
+        )
+        waiting = [(a.turn.turn_id, live.log.positions(a.turn.turn_id)) for a in live.active() if a is not active]
+        epoch, last_seq = live.log.epoch, live.log.last_seq + 1
+        lengths = log.chunk_lengths()
+
+        def work(tx: Transaction) -> None:
+            if answer is not None:
+                tx.messages.insert(answer)
+                tx.sessions.touch(turn.session_id, now)
+                tx.turns.store_answer(turn.turn_id, lengths)
+            for record in records or ():
+                tx.usage.insert(record)
+            tx.turns.update(turn)
+            for turn_id, positions in waiting:
+                tx.turns.set_positions(turn_id, positions)
+            tx.sessions.set_position(turn.session_id, epoch, last_seq)
+
+        await self._commit(work)
+        active.turn = turn
+        live.log.append_ended(turn_event.ended(turn))
+        if live.running is active:
+            live.running = None
+        active.ended.set()
+        live.log.drop_before(min([active.message_seq, *(other.message_seq for other in live.active())]))
+        live.notify()
+        self._live.remove_turn(live, active)
+        self._observe(turn)
+
+    async def _commit(self, work: Callable[[Transaction], None]) -> None:
+        """An end must be stored before it is told: while the database refuses, try again, for as long as it takes."""
+        delay = 0.1
+        while True:
+            try:
+                await self._store.write(work)
+                return
+            except GatewayError as error:
+                if error.reason != error_pb2.ERROR_REASON_STORAGE_UNAVAILABLE or self.draining:
+                    raise
+                await asyncio.sleep(delay)
+                delay = min(delay * 2, 2.0)
+
+    def stop(self, active: ActiveTurn, reason: Stopped) -> None:
+        """Tell a running turn to end. Only the first reason counts; a turn that is already ending ends as it would
+        have."""
+        if active.stop is None and active.task is not None and not active.ending:
+            active.stop = reason
+            active.task.cancel()
+
+
+def interrupted() -> Stopped:
+    """The gateway goes down."""
+    return Stopped(
+        INTERRUPTED,
+        GatewayError(
+            error_pb2.ERROR_REASON_TURN_INTERRUPTED,
+            "the gateway stopped before the answer was complete; the text so far is kept",
+            execution=MAY_HAVE_EXECUTED,
+        ),
+    )
+
+
+def _name(error: GatewayError) -> str:
+    return error_pb2.ErrorReason.Name(error.reason).removeprefix("ERROR_REASON_")
+
+
+def _retry_delay(error: GatewayError, attempt: int, touched: bool) -> float | None:
+    """Seconds to wait before the next attempt; None when there must be none: the answer had begun, or the error is
+    final."""
+    if touched or error.reason not in _RETRIED or attempt + 1 == ATTEMPTS:
+        return None
+    if error.retry_after_ms > LONGEST_RETRY_AFTER_MS:
+        return None
+    return max(error.retry_after_ms / 1000, RETRY_DELAYS[attempt] * random.uniform(0.8, 1.2))
+
+
+def _uncancel() -> None:
+    task = asyncio.current_task()
+    if task is not None:
+        task.uncancel()

@@ -1,0 +1,303 @@
+"""SendMessage: commits a user message and its turn, then lets the turn run. Called by rpc's chat service.
+
+Everything that can be refused is refused before the commit, and then nothing is stored. After the commit the turn
+belongs to the application; the feed that comes back only reads.
+"""
+
+import asyncio
+import hashlib
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, replace
+
+from agentspace.v1 import chat_service_pb2, error_pb2, turn_pb2
+from gateway.domain import ids as names
+from gateway.domain import turn_event
+from gateway.domain.access import Principal
+from gateway.domain.context import TEXT, USER, PromptMessage
+from gateway.domain.error import GatewayError, invalid, session_not_found
+from gateway.domain.message import ContentBlock, Message
+from gateway.domain.secret import Secret
+from gateway.domain.session import Session
+from gateway.domain.turn import QUEUED, RUNNING, Turn
+from gateway.domain.turn_log import TurnLog
+from gateway.usecases.cancel_turn import CancelTurn
+from gateway.usecases.live_sessions import ActiveTurn, LiveSession, LiveSessions
+from gateway.usecases.ports import Catalog, Clock, Ids, Model, Store, Transaction
+from gateway.usecases.run_turn import RunTurn
+from gateway.usecases.watch_session import Feed, WatchSession
+
+MAX_CONTENT_BYTES = 1024 * 1024
+MAX_KEY_CHARACTERS = 200
+QUEUE_DEPTH = 20
+LOCK_SECONDS = 10.0
+QUEUE = chat_service_pb2.ON_BUSY_QUEUE
+INTERRUPT = chat_service_pb2.ON_BUSY_INTERRUPT
+
+
+@dataclass(frozen=True, slots=True)
+class Send:
+    """A send as asked. `session` is an id or a key, or empty for a new session."""
+
+    session: str
+    content: str
+    model: str
+    agent_id: str
+    idempotency_key: str
+    on_busy: chat_service_pb2.OnBusy.ValueType
+    cancel_when_unwatched: bool
+
+    def digest(self) -> str:
+        """Tells whether two sends are the same message."""
+        parts = (self.session, self.content, self.model, self.agent_id)
+        return hashlib.sha256(b"".join(b"%d:" % len(p.encode()) + p.encode() for p in parts)).hexdigest()
+
+
+@dataclass(slots=True)
+class _Accepted:
+    """What the commit gave: a new turn, or the turn the idempotency key was used for before."""
+
+    turn: Turn
+    question: Message | None
+    prompt: list[PromptMessage]
+    system: str
+    key: Secret | None
+
+
+class SendMessage:
+    """Accepts messages."""
+
+    def __init__(
+        self,
+        *,
+        store: Store,
+        live: LiveSessions,
+        run: RunTurn,
+        cancel: CancelTurn,
+        watch: WatchSession,
+        catalog: Catalog,
+        clock: Clock,
+        ids: Ids,
+        default_model: str,
+        key_lifetime_ms: int,
+    ) -> None:
+        self._store = store
+        self._live = live
+        self._run = run
+        self._cancel = cancel
+        self._watch = watch
+        self._catalog = catalog
+        self._clock = clock
+        self._ids = ids
+        self._default_model = default_model
+        self._key_lifetime_ms = key_lifetime_ms
+
+    async def __call__(self, send: Send, caller: Principal, wake: Callable[[], None]) -> Feed:
+        """Commit the message and follow its turn. Raises as ChatService.SendMessage says."""
+        _validate(send)
+        if self._run.draining:
+            raise shutting_down()
+        if send.idempotency_key and (feed := await self._repeat(send, caller, wake)) is not None:
+            return feed
+        if not send.session:
+            return await self._in_new_session(send, caller, wake)
+        live = await self._live.acquire(names.resolve_session(send.session))
+        try:
+            if send.on_busy == INTERRUPT:
+                await self._cancel.session(live)
+            async with held(live):
+                return await self._in_session(send, caller, wake, live)
+        finally:
+            self._live.release(live)
+
+    async def _in_new_session(self, send: Send, caller: Principal, wake: Callable[[], None]) -> Feed:
+        now = self._clock.now_ms()
+        model = self._catalog.find(send.model or self._default_model)
+        session = Session(self._ids.session(), names.agent_id(send.agent_id), model.name, now, now)
+        turn, question = self._turn(send, caller, session.session_id, model, RUNNING, now)
+
+        def work(tx: Transaction) -> _Accepted:
+            if (earlier := self._earlier(tx, send, caller)) is not None:
+                return earlier
+            key = self._run.key_for(tx, model, caller.name)
+            tx.sessions.insert(replace(session, message_count=1))
+            tx.turns.insert(turn)
+            tx.messages.insert(question)
+            return _Accepted(turn, question, [PromptMessage("user", send.content)], "", key)
+
+        accepted = await self._store.write(work)
+        if accepted.question is None:
+            return await self._attach(accepted.turn, wake)
+        live = self._live.create(session)
+        try:
+            return self._begin(live, accepted, wake, created=session)
+        finally:
+            self._live.release(live)
+
+    async def _in_session(self, send: Send, caller: Principal, wake: Callable[[], None], live: LiveSession) -> Feed:
+        busy = live.running
+        if busy is not None and send.on_busy not in (QUEUE, INTERRUPT):
+            raise GatewayError(
+                error_pb2.ERROR_REASON_STREAM_IN_PROGRESS,
+                "the session has a running turn; wait for its end, cancel it, or send with onBusy",
+                metadata={"sessionId": live.session_id, "turnId": busy.turn.turn_id},
+            )
+        if len(live.queued) >= QUEUE_DEPTH:
+            raise GatewayError(
+                error_pb2.ERROR_REASON_QUEUE_FULL,
+                f"{QUEUE_DEPTH} messages are waiting in the session",
+                metadata={"limit": str(QUEUE_DEPTH)},
+            )
+        state = RUNNING if busy is None else QUEUED
+
+        def work(tx: Transaction) -> _Accepted:
+            if (earlier := self._earlier(tx, send, caller)) is not None:
+                return earlier
+            session = tx.sessions.get(live.session_id)
+            if session is None or session.deleted_ms:
+                raise session_not_found(live.session_id)
+            now = self._clock.now_ms()
+            model = self._catalog.find(send.model or session.model)
+            turn, question = self._turn(send, caller, session.session_id, model, state, now)
+            tx.turns.insert(turn)
+            question = tx.messages.insert(question)
+            tx.sessions.touch(session.session_id, now)
+            if state == QUEUED:
+                return _Accepted(turn, question, [], "", None)
+            prompt, system, key = self._run.take_over(tx, turn)
+            return _Accepted(turn, question, prompt, system, key)
+
+        accepted = await self._store.write(work)
+        if accepted.question is None:
+            return await self._attach(accepted.turn, wake)
+        return self._begin(live, accepted, wake)
+
+    def _turn(
+        self,
+        send: Send,
+        caller: Principal,
+        session_id: str,
+        model: Model,
+        state: turn_pb2.TurnState.ValueType,
+        now: int,
+    ) -> tuple[Turn, Message]:
+        turn = Turn(
+            turn_id=self._ids.turn(),
+            session_id=session_id,
+            message_id=self._ids.message(),
+            state=state,
+            model=model.name,
+            created_ms=now,
+            principal=caller.name,
+            idempotency_key=send.idempotency_key,
+            request_digest=send.digest() if send.idempotency_key else "",
+            started_ms=now if state == RUNNING else 0,
+            cancel_when_unwatched=send.cancel_when_unwatched,
+        )
+        block = ContentBlock(TEXT, send.content)
+        return turn, Message(turn.message_id, session_id, turn.turn_id, USER, (block,), "", now)
+
+    def _begin(
+        self, live: LiveSession, accepted: _Accepted, wake: Callable[[], None], created: Session | None = None
+    ) -> Feed:
+        """The commit is done: number and announce the message, start the turn if it runs now."""
+        turn, question = accepted.turn, accepted.question
+        assert question is not None
+        seq = live.log.append_message(turn_event.message_committed(question))
+        active = ActiveTurn(turn, TurnLog(turn.turn_id, turn.message_id, turn.model), seq)
+        position = len(live.active())
+        self._live.add_turn(live, active)
+        feed = self._watch.turn(live, turn.turn_id, seq, wake)
+        if created is not None:
+            feed.put(turn_pb2.SessionCreated(session_id=created.session_id, session_key=created.key))
+        feed.put(_ack(turn, live.log.epoch, seq, queue_position=position if turn.state == QUEUED else 0))
+        if turn.state == QUEUED:
+            live.queued.append(active)
+            live.notify()
+        else:
+            self._run.start(live, active, accepted.prompt, accepted.system, accepted.key)
+        return feed
+
+    def _earlier(self, tx: Transaction, send: Send, caller: Principal) -> _Accepted | None:
+        if not send.idempotency_key:
+            return None
+        not_before = self._clock.now_ms() - self._key_lifetime_ms
+        turn = tx.turns.find_by_key(caller.name, send.idempotency_key, not_before)
+        if turn is None:
+            return None
+        if turn.request_digest != send.digest():
+            raise GatewayError(
+                error_pb2.ERROR_REASON_IDEMPOTENCY_CONFLICT,
+                "the idempotency key was used for another message",
+                metadata={"turnId": turn.turn_id},
+            )
+        return _Accepted(turn, None, [], "", None)
+
+    async def _repeat(self, send: Send, caller: Principal, wake: Callable[[], None]) -> Feed | None:
+        earlier = await self._store.read(lambda tx: self._earlier(tx, send, caller))
+        return None if earlier is None else await self._attach(earlier.turn, wake)
+
+    async def _attach(self, turn: Turn, wake: Callable[[], None]) -> Feed:
+        """Follow a turn that was accepted before: its acknowledgement again, then all of its events."""
+        live = await self._live.acquire(turn.session_id)
+        try:
+            current = self._live.turns.get(turn.turn_id)
+            if current is not None:
+                turn, seq = current[1].turn, current[1].message_seq
+                position = live.active().index(current[1]) if turn.state == QUEUED else 0
+            else:
+                stored = await self._store.read(lambda tx: tx.turns.get(turn.turn_id))
+                turn = stored or turn
+                seq, position = turn.positions.message, 0
+            feed = self._watch.turn(live, turn.turn_id, seq, wake)
+            feed.put(_ack(turn, live.log.epoch, seq, duplicate=True, queue_position=position))
+            return feed
+        finally:
+            self._live.release(live)
+
+
+def _ack(
+    turn: Turn, epoch: int, seq: int, *, duplicate: bool = False, queue_position: int = 0
+) -> turn_pb2.MessageAccepted:
+    return turn_pb2.MessageAccepted(
+        session_id=turn.session_id,
+        turn_id=turn.turn_id,
+        message_id=turn.message_id,
+        epoch=epoch,
+        seq=seq,
+        duplicate=duplicate,
+        state=turn.state,
+        queue_position=queue_position,
+    )
+
+
+def shutting_down() -> GatewayError:
+    """SHUTTING_DOWN with a hint."""
+    return GatewayError(
+        error_pb2.ERROR_REASON_SHUTTING_DOWN, "the gateway is going down; try again shortly", retry_after_ms=2000
+    )
+
+
+@asynccontextmanager
+async def held(live: LiveSession) -> AsyncIterator[None]:
+    """The session's lock, or STORAGE_UNAVAILABLE when a commit before has been stuck for too long."""
+    try:
+        async with asyncio.timeout(LOCK_SECONDS):
+            await live.lock.acquire()
+    except TimeoutError:
+        raise GatewayError(
+            error_pb2.ERROR_REASON_STORAGE_UNAVAILABLE, "the session waits for the database", retry_after_ms=2000
+        ) from None
+    try:
+        yield
+    finally:
+        live.lock.release()
+
+
+def _validate(send: Send) -> None:
+    if not send.content.strip():
+        raise invalid("content", "expected text that is not blank")
+    if len(send.content.encode()) > MAX_CONTENT_BYTES:
+        raise invalid("content", f"expected at most {MAX_CONTENT_BYTES} bytes of UTF-8")
+    if len(send.idempotency_key) > MAX_KEY_CHARACTERS:
+        raise invalid("idempotencyKey", f"expected at most {MAX_KEY_CHARACTERS} characters")

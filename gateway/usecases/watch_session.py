@@ -1,0 +1,276 @@
+"""WatchSession: follows a session, or one turn of it, from a position. Called by rpc's chat service and by
+send_message.
+
+A feed is a cursor into the session's log, never a queue: it is woken, takes everything since its cursor in one
+stretch, and sleeps. A slow reader gets longer stretches and costs nothing meanwhile. What memory no longer holds is
+read from storage, a few turns at a time, as the same events.
+"""
+
+import asyncio
+from collections import deque
+from collections.abc import Callable, Coroutine
+from typing import Any
+
+from agentspace.v1 import error_pb2, turn_pb2
+from gateway.domain import ids as names
+from gateway.domain import turn_event
+from gateway.domain.error import GatewayError
+from gateway.domain.session_log import Event, SessionLog
+from gateway.domain.turn import is_terminal
+from gateway.usecases.live_sessions import ActiveTurn, LiveSession, LiveSessions
+from gateway.usecases.ports import Clock, Store
+from gateway.usecases.replay import replay
+
+SNAPSHOT_MESSAGES = 100
+HEARTBEAT_SECONDS = 10.0
+
+Item = (
+    Event
+    | turn_pb2.SessionCreated
+    | turn_pb2.MessageAccepted
+    | turn_pb2.SessionSnapshot
+    | turn_pb2.SessionReset
+    | turn_pb2.Heartbeat
+)
+"""What a feed gives: events and what introduces them."""
+
+Load = Callable[["Feed"], Coroutine[Any, Any, None]]
+Spawn = Callable[[Coroutine[Any, Any, None]], "asyncio.Task[None]"]
+
+
+class Feed:
+    """One watcher's cursor. `take` gives what is new; `wake` was called whenever there may be something.
+
+    `done` is True when nothing will ever follow; then `failure` is the turn's or the watch's error, if it had one.
+    """
+
+    __slots__ = (
+        "_backlog",
+        "_first",
+        "_load",
+        "_loading",
+        "_release",
+        "_spoken_at",
+        "_turn_id",
+        "after_seq",
+        "beat",
+        "done",
+        "failure",
+        "live",
+        "wake",
+    )
+
+    def __init__(
+        self,
+        live: LiveSession,
+        after_seq: int,
+        turn_id: str,
+        wake: Callable[[], None],
+        load: Load,
+        spawn: Spawn,
+        release: Callable[[LiveSession], None],
+        now: float,
+    ) -> None:
+        self.live = live
+        self.after_seq = after_seq
+        self.wake = wake
+        self.done = False
+        self.failure: error_pb2.Error | None = None
+        self.beat = False
+        self._turn_id = turn_id
+        self._first: deque[Item] = deque()
+        self._backlog: SessionLog | None = None
+        self._loading: asyncio.Task[None] | None = None
+        self._load = (load, spawn)
+        self._release: Callable[[LiveSession], None] | None = release
+        self._spoken_at = now
+        live.users += 1
+        live.watchers.add(self)
+
+    def put(self, item: Item) -> None:
+        """Something to give ahead of the log."""
+        self._first.append(item)
+
+    def take(self, limit: int) -> list[Item]:
+        """Everything new, up to about `limit` characters of text; empty when there is nothing yet."""
+        items: list[Item] = []
+        while self._first:
+            items.append(self._first.popleft())
+        if self.done or self._loading is not None:
+            return items
+        log = self.live.log
+        if self.after_seq < log.floor and self._backlog is None:
+            load, spawn = self._load
+            self._loading = spawn(load(self))
+            return items
+        source = self._backlog or log
+        if self.after_seq < source.last_seq:
+            items.extend(self._events(source, limit))
+            if self._backlog is not None and self.after_seq >= self._backlog.last_seq:
+                self._backlog = None
+                self.wake()
+            elif self.after_seq < source.last_seq:
+                self.wake()
+        elif self.live.deleted and not self._turn_id:
+            self.fail(_session_deleted(self.live.session_id))
+            items.extend(self._first)
+            self._first.clear()
+        if self.beat and not items:
+            items.append(heartbeat(self.live, self._spoken_at))
+        self.beat = False
+        return items
+
+    def _events(self, source: SessionLog, limit: int) -> list[Item]:
+        items: list[Item] = []
+        for event in source.read(self.after_seq, limit):
+            self.after_seq = event.seq
+            if self._turn_id:
+                if event.turn_id != self._turn_id:
+                    continue
+                if isinstance(event, turn_pb2.TurnEnded | error_pb2.Error):
+                    items.append(event)
+                    self.done = True
+                    self.failure = event if isinstance(event, error_pb2.Error) else None
+                    break
+            items.append(event)
+        return items
+
+    def loaded(self, backlog: SessionLog | None, error: GatewayError | None = None) -> None:
+        """What storage had after the cursor; the loader calls this."""
+        self._loading = None
+        self._backlog = backlog
+        if error is not None:
+            self.fail(error)
+        self.wake()
+
+    def fail(self, error: GatewayError) -> None:
+        """The watch ends with an error that is not the turn's."""
+        self.failure = turn_event.error_message(error)
+        self._first.append(self.failure)
+        self.done = True
+
+    def pulse(self, now: float) -> None:
+        """Time passes: a beat is due when nothing was said for a while."""
+        if now - self._spoken_at >= HEARTBEAT_SECONDS:
+            self._spoken_at = now
+            self.beat = True
+            self.wake()
+
+    def close(self) -> None:
+        """The reader is gone. Does nothing the second time."""
+        if self._release is not None:
+            self.live.watchers.discard(self)
+            self._release(self.live)
+            self._release = None
+            if self._loading is not None:
+                self._loading.cancel()
+
+
+class WatchSession:
+    """Opens feeds."""
+
+    def __init__(self, store: Store, live: LiveSessions, clock: Clock, spawn: Spawn) -> None:
+        self._store = store
+        self._live = live
+        self._clock = clock
+        self._spawn = spawn
+
+    def turn(self, live: LiveSession, turn_id: str, after_seq: int, wake: Callable[[], None]) -> Feed:
+        """Follow one turn of a live session to its end."""
+        return self._feed(live, after_seq, turn_id, wake)
+
+    async def __call__(self, session: str, epoch: int, after_seq: int | None, wake: Callable[[], None]) -> Feed:
+        """Follow a session. Raises SESSION_NOT_FOUND."""
+        live = await self._live.acquire(names.resolve_session(session))
+        try:
+            reset = None if after_seq is None else _reset(live.log, epoch, after_seq)
+            if after_seq is not None and reset is None:
+                return self._feed(live, after_seq, "", wake)
+            async with live.lock:
+                messages = await self._store.read(
+                    lambda tx: tx.messages.page(
+                        live.session_id, after=None, limit=SNAPSHOT_MESSAGES + 1, newest_first=True, generation=0
+                    )
+                )
+                # No commit happens while the lock is held, so storage and log agree here; deltas are only in the log.
+                feed = self._feed(live, live.log.last_seq, "", wake)
+                if reset is not None:
+                    feed.put(
+                        turn_pb2.SessionReset(
+                            session_id=live.session_id, reason=reset, epoch=live.log.epoch, seq=live.log.last_seq
+                        )
+                    )
+                snapshot = turn_pb2.SessionSnapshot(
+                    session_id=live.session_id,
+                    epoch=live.log.epoch,
+                    seq=live.log.last_seq,
+                    messages=[turn_event.message(m) for m in reversed(messages[:SNAPSHOT_MESSAGES])],
+                    truncated=len(messages) > SNAPSHOT_MESSAGES,
+                    queued_turn_ids=[queued.turn.turn_id for queued in live.queued],
+                )
+                if live.running is not None:
+                    snapshot.active_turn.CopyFrom(_active(live.running))
+                feed.put(snapshot)
+                return feed
+        finally:
+            self._live.release(live)
+
+    def _feed(self, live: LiveSession, after_seq: int, turn_id: str, wake: Callable[[], None]) -> Feed:
+        return Feed(
+            live, after_seq, turn_id, wake, self._load, self._spawn, self._live.release, self._clock.monotonic()
+        )
+
+    async def _load(self, feed: Feed) -> None:
+        """Give a feed the next stored events after its cursor."""
+        live, after_seq = feed.live, feed.after_seq
+        floor, epoch = live.log.floor, live.log.epoch
+        try:
+            backlog = await self._store.read(lambda tx: replay(tx, live.session_id, epoch, after_seq, floor))
+        except GatewayError as error:
+            feed.loaded(None, error)
+        else:
+            feed.loaded(backlog)
+
+
+def heartbeat(live: LiveSession, now: float) -> turn_pb2.Heartbeat:
+    """The session's state of health."""
+    active = live.running or (live.queued[0] if live.queued else None)
+    if active is None:
+        return turn_pb2.Heartbeat(session_id=live.session_id)
+    idle = int((now - active.upstream_at) * 1000) if active.upstream_at else 0
+    return turn_pb2.Heartbeat(
+        session_id=live.session_id,
+        turn_id=active.turn.turn_id,
+        phase=active.phase,
+        upstream_idle_ms=max(idle, 0),
+    )
+
+
+def _reset(log: SessionLog, epoch: int, after_seq: int) -> turn_pb2.ResetReason.ValueType | None:
+    """Why a position can't be used; None when it can. The very beginning is the same in every epoch."""
+    if after_seq == 0 and epoch in (0, log.epoch):
+        return None
+    if epoch == 0:
+        return turn_pb2.RESET_REASON_EPOCH_UNKNOWN
+    if epoch != log.epoch:
+        return turn_pb2.RESET_REASON_EPOCH_CHANGED
+    if after_seq > log.last_seq or after_seq < 0:
+        return turn_pb2.RESET_REASON_POSITION_AHEAD
+    return None
+
+
+def _active(active: ActiveTurn) -> turn_pb2.ActiveTurn:
+    assert not is_terminal(active.turn.state)
+    return turn_pb2.ActiveTurn(
+        turn_id=active.turn.turn_id,
+        message_id=active.turn.message_id,
+        model=active.turn.model,
+        phase=active.phase,
+        blocks=[turn_event.block(b) for b in active.log.content()],
+    )
+
+
+def _session_deleted(session_id: str) -> GatewayError:
+    return GatewayError(
+        error_pb2.ERROR_REASON_SESSION_DELETED, "the session was deleted", metadata={"sessionId": session_id}
+    )
