@@ -35,7 +35,7 @@ REFUSALS = {
 
 
 class CannedGateway(GatewayServiceServicer, KeyServiceServicer):
-    """Answers chat.send by its content: "hold" never, "flood" with all the window allows, anything else with an echo."""
+    """Answers chat.send by its content: "hold" never, "flood" as the window allows, all else by an echo."""
 
     def __init__(self) -> None:
         self.requests: list[ChannelRequest] = []
@@ -218,6 +218,6 @@ async def port(gateway: CannedGateway, socket_path: Path) -> AsyncIterator[int]:
         stack.push_async_callback(link.close)
         port = await stack.enter_async_context(serve(settings, link, head_seconds=0.3))
         async with asyncio.timeout(5):
-            while not link.connected:
+            while not link.connected:  # noqa: ASYNC110 (the link tells nobody)
                 await asyncio.sleep(0)
         yield port

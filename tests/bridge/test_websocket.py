@@ -1,6 +1,7 @@
 """websocket.py with real clients: levels, limits, closing codes, and a socket that does not read."""
 
 import asyncio
+import contextlib
 import json
 import socket as sockets
 from collections.abc import AsyncIterator
@@ -92,9 +93,6 @@ async def test_bad_token_closes_4401(port: int, level: list[websockets.Subprotoc
     async with connect(url(port), subprotocols=level or None, additional_headers=headers) as ws:
         if not level:
             await ws.send('{"type":"session.list","id":"r"}')
-        with pytest.raises(websockets.ConnectionClosed):
-            while True:
-                await ws.recv()
         assert (await closed(ws))[0] == 4401
 
 
@@ -117,9 +115,8 @@ async def test_one_mebibyte_is_taken_and_one_byte_more_is_not(v1: ClientConnecti
 
 
 async def test_fragments_count_together(v1: ClientConnection) -> None:
-    with pytest.raises(websockets.ConnectionClosed):
+    with contextlib.suppress(websockets.ConnectionClosed):
         await v1.send(["x" * 600_000, "x" * 600_000])
-        await receive(v1)
     assert (await closed(v1))[0] == 1009
 
 

@@ -1,0 +1,60 @@
+"""outbox.py: order, batches, the bound, and the end."""
+
+import asyncio
+
+from agentspace.v1.gateway_service_pb2 import ChannelRequest, ConnectRequest
+from bridge.outbox import BATCH_BYTES, FULL_BYTES, Outbox
+
+
+def request(channel: int, size: int = 0) -> ChannelRequest:
+    return ChannelRequest(channel=channel, frame={"id": "x" * size})
+
+
+def channels(batch: ConnectRequest) -> list[int]:
+    return [item.channel for item in batch.channels]
+
+
+async def test_what_is_ready_together_travels_together() -> None:
+    outbox = Outbox()
+    batches = outbox.batches()
+    for channel in (1, 2, 3):
+        outbox.put(request(channel))
+    assert channels(await anext(batches)) == [1, 2, 3]
+    outbox.put(request(4))
+    assert channels(await anext(batches)) == [4]
+    outbox.close()
+    assert [batch async for batch in batches] == []
+
+
+async def test_batches_are_bounded_but_take_any_single_frame() -> None:
+    outbox = Outbox()
+    for channel, size in ((1, BATCH_BYTES + 1), (2, BATCH_BYTES // 2), (3, BATCH_BYTES // 2)):
+        outbox.put(request(channel, size))
+    batches = outbox.batches()
+    assert [channels(await anext(batches)) for _ in range(3)] == [[1], [2], [3]]
+
+
+async def test_drain_holds_back_until_there_is_room() -> None:
+    outbox = Outbox()
+    await outbox.drain()
+    for channel in range(3):
+        outbox.put(request(channel, FULL_BYTES // 2))
+    held = asyncio.create_task(outbox.drain())
+    batches = outbox.batches()
+    await anext(batches)
+    assert not held.done()
+    await anext(batches)
+    async with asyncio.timeout(5):
+        await held
+
+
+async def test_closing_frees_everybody_and_drops_what_waits() -> None:
+    outbox = Outbox()
+    outbox.put(request(1, FULL_BYTES + 1))
+    held = asyncio.create_task(outbox.drain())
+    ended = asyncio.create_task(anext(outbox.batches(), None))  # type: ignore[arg-type]
+    outbox.close()
+    outbox.put(request(2))
+    async with asyncio.timeout(5):
+        await held
+        assert await ended is None
