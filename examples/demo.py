@@ -28,8 +28,8 @@ COMMAND = str(Path(sys.executable).with_name("agentspace"))
 PATIENCE_SECONDS = 150
 STOP_SECONDS = 20
 
-OVER_WEBSOCKET = ("Give me three tips for staying healthy.", "What is the most important of them?")
-OVER_GRPC = "Thank you. Write one short sentence that sums it up."
+OVER_WEBSOCKET = ("Give me three tips for staying healthy.", "Which foods belong to a balanced diet?")
+OVER_GRPC = "How much water should I drink a day?"
 
 
 @asynccontextmanager
