@@ -1,0 +1,10 @@
+import pytest
+
+from gateway.storage.database import Database
+from tests.gateway.storage import suite_keys
+from tests.gateway.storage.samples import cases
+
+
+@pytest.mark.parametrize("case", cases(suite_keys), ids=lambda case: case.__name__)
+async def test_on_sqlite(case, store: Database) -> None:
+    await case(store)
