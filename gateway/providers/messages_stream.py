@@ -32,20 +32,34 @@ class MalformedError(ValueError):
 class MessageStream:
     """One answer. `finished` turns True at `message_stop`; `stop_reason` is the provider's word, empty without one."""
 
-    __slots__ = ("_block", "_kind", "_pieces", "_sink", "_sink_delta", "_tally", "finished", "stop_reason")
+    __slots__ = (
+        "_block",
+        "_heard",
+        "_kind",
+        "_pieces",
+        "_signature",
+        "_sink",
+        "_size",
+        "_tally",
+        "finished",
+        "stop_reason",
+    )
 
     def __init__(self, sink: AnswerSink) -> None:
         self.finished = False
         self.stop_reason = ""
         self._sink = sink
-        self._sink_delta = sink.delta
         self._tally = TokenTally()
-        # The open block: as the provider began it, its kind, and of an opaque block the pieces of its input.
+        # The open block as the provider began it, its kind, whether any of its text came, its signature so far, and the
+        # pieces of an opaque block's input with their size.
         self._block: dict[str, Any] | None = None
         self._kind: BlockKind.ValueType = TEXT
+        self._heard = False
+        self._signature = ""
         self._pieces: list[str] = []
+        self._size = 0
 
-    def feed(self, events: Sequence[bytes]) -> None:
+    def feed(self, events: Sequence[bytes | bytearray]) -> None:
         """Handle the data of events that arrived together. Raises StreamError or MalformedError; what came before the
         offending event has reached the sink."""
         merged = ""
@@ -62,14 +76,18 @@ class MessageStream:
                         merged += delta[piece]
                         continue
                 if merged:
-                    self._sink_delta(merged)
+                    self._say(merged)
                     merged = ""
                 self._handle(kind, event)
         except (orjson.JSONDecodeError, KeyError, TypeError, AttributeError):
             raise MalformedError from None
         finally:
             if merged:
-                self._sink_delta(merged)
+                self._say(merged)
+
+    def _say(self, text: str) -> None:
+        self._heard = True
+        self._sink.delta(text)
 
     def _handle(self, kind: str, event: dict[str, Any]) -> None:
         if kind == "content_block_start":
@@ -82,7 +100,7 @@ class MessageStream:
             self._count(event["message"].get("usage"))
         elif kind == "message_delta":
             self._count(event.get("usage"))
-            self.stop_reason = event["delta"].get("stop_reason") or self.stop_reason
+            self.stop_reason = _text(event["delta"].get("stop_reason") or self.stop_reason)
         elif kind == "message_stop":
             self.finished = True
         elif kind == "error":
@@ -94,38 +112,45 @@ class MessageStream:
 
     def _begin(self, block: dict[str, Any]) -> None:
         kind = _KINDS.get(block["type"], OPAQUE)
-        self._block, self._kind, self._pieces = block, kind, []
+        self._block, self._kind, self._heard = block, kind, False
+        self._signature, self._pieces, self._size = "", [], 0
         if kind == TOOL_USE:
-            self._sink.open_block(kind, block["id"], block["name"])
+            self._sink.open_block(kind, _text(block["id"]), _text(block["name"]))
         else:
             self._sink.open_block(kind)
-        if kind == TEXT:
-            first: str = block.get("text") or ""
-        else:
-            # Empty: watchers are to see at once that the model thinks or calls a tool.
-            first = block.get("thinking") or "" if kind == THINKING else ""
-        if first or kind != TEXT:
-            self._sink_delta(first)
+        if kind != TEXT:
+            # Watchers are to see at once that the model thinks or calls a tool.
+            self._sink.delta("")
+        if kind in (TEXT, THINKING) and (first := _text(block.get(block["type"]) or "")):
+            self._say(first)
 
     def _aside(self, delta: dict[str, Any]) -> None:
         """A delta that is no text of its block: a signature, the input of an opaque block, or one nobody knows."""
         if self._block is None:
             raise MalformedError
         if delta["type"] == "signature_delta":
-            self._block["signature"] = self._block.get("signature", "") + delta["signature"]
+            self._signature += delta["signature"]
         elif delta["type"] == "input_json_delta":
-            self._pieces.append(delta["partial_json"])
-            if sum(map(len, self._pieces)) > MAX_EVENT_BYTES:
+            self._pieces.append(_text(delta["partial_json"]))
+            self._size += len(self._pieces[-1])
+            if self._size > MAX_EVENT_BYTES:
                 raise MalformedError
 
     def _end(self) -> None:
         block = self._block
         if block is None:
             raise MalformedError
-        self._block = None
         if self._kind == OPAQUE:
             if self._pieces:
                 block["input"] = orjson.loads("".join(self._pieces))
-            self._sink_delta(orjson.dumps(block).decode())
-        self._sink.close_block(block.get("signature") or "" if self._kind == THINKING else "")
-        self._kind = TEXT
+            self._say(orjson.dumps(block).decode())
+        elif self._kind == TOOL_USE and not self._heard:
+            self._say(orjson.dumps(block.get("input") or {}).decode())
+        self._sink.close_block(self._signature)
+        self._block, self._kind = None, TEXT
+
+
+def _text(value: Any) -> str:
+    if not isinstance(value, str):
+        raise MalformedError
+    return value

@@ -16,9 +16,9 @@ class SseParser:
 
     def __init__(self) -> None:
         self._rest = bytearray()
-        self._data = b""
+        self._data: bytes | bytearray = b""
 
-    def feed(self, chunk: bytes) -> list[bytes]:
+    def feed(self, chunk: bytes) -> list[bytes | bytearray]:
         """The data of the events that `chunk` completes; lines of one event are joined by a newline.
 
         Comments and other fields are left out, so are events without data. Raises SseError.
@@ -38,7 +38,7 @@ class SseParser:
         if cut < len(chunk):
             self._keep(chunk[cut:])
 
-        events = []
+        events: list[bytes | bytearray] = []
         data = self._data
         for line in lines:
             if not line:
@@ -47,7 +47,13 @@ class SseParser:
                     data = b""
             elif line.startswith(b"data:"):
                 value = line[6:] if line.startswith(b" ", 5) else line[5:]
-                data = data + b"\n" + value if data else value
+                if not data:
+                    data = value
+                    continue
+                if isinstance(data, bytes):
+                    data = bytearray(data)
+                data += b"\n"
+                data += value
                 if len(data) > MAX_EVENT_BYTES:
                     raise SseError
         self._data = data
