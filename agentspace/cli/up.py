@@ -34,10 +34,11 @@ class Plan:
     grpc_port: int
     model: str | None
     drain_seconds: float
+    insecure: bool
 
     def gateway(self) -> list[str]:
         """The gateway's arguments."""
-        arguments = ["--home", str(self.home), "--host", self.host, "--grpc-port", str(self.grpc_port)]
+        arguments = [*self._both(), "--grpc-port", str(self.grpc_port)]
         if self.socket:
             arguments += ["--socket", str(self.socket)]
         return [*arguments, "--model", self.model] if self.model else arguments
@@ -45,7 +46,11 @@ class Plan:
     def bridge(self, grpc_port: int) -> list[str]:
         """The bridge's arguments, for a gateway that listens on `grpc_port`."""
         gateway = f"unix:{self.socket}" if self.socket else f"127.0.0.1:{grpc_port}"
-        return ["--home", str(self.home), "--host", self.host, "--port", str(self.port), "--gateway", gateway]
+        return [*self._both(), "--port", str(self.port), "--gateway", gateway]
+
+    def _both(self) -> list[str]:
+        insecure = ["--insecure"] if self.insecure else []
+        return ["--home", str(self.home), "--host", self.host, *insecure]
 
     @property
     def socket(self) -> Path | None:
@@ -75,6 +80,7 @@ class Plan:
     help="gRPC; like --port.",
 )
 @click.option("--model", "-m", envvar="AGENTSPACE_MODEL", show_envvar=True, help="The default model.")
+@click.option("--insecure", is_flag=True, help="Listen beyond loopback without TLS.")
 @click.option("--drain-seconds", envvar="AGENTSPACE_DRAIN_SECONDS", type=float, default=20.0, hidden=True)
 @home_option
 @click.pass_context
@@ -84,6 +90,7 @@ def up(
     port: int,
     grpc_port: int,
     model: str | None,
+    insecure: bool,
     drain_seconds: float,
     home: Path | None,
 ) -> None:
@@ -96,7 +103,7 @@ def up(
     given = {name for name in ("port", "grpc_port") if _given(context, name)}
     chosen = choose_port(host, port, firm="port" in given, option="--port")
     grpc_chosen = choose_port(host, grpc_port, firm="grpc_port" in given, option="--grpc-port", taken=chosen)
-    asyncio.run(serve(Plan(folder, host, chosen, grpc_chosen, model, drain_seconds)))
+    asyncio.run(serve(Plan(folder, host, chosen, grpc_chosen, model, drain_seconds, insecure)))
 
 
 def choose_port(host: str, port: int, *, firm: bool, option: str, taken: int = 0) -> int:

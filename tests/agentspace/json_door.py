@@ -1,4 +1,4 @@
-"""A JSON door that plays one session from a script and breaks connections when told. Used by the client and CLI tests."""
+"""A JSON door that plays one session from a script and breaks connections when told. For the client and CLI tests."""
 
 import asyncio
 from collections.abc import AsyncIterator

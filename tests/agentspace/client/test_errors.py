@@ -7,7 +7,7 @@ from agentspace.v1.error_pb2 import ErrorReason
 
 
 def test_every_reason_has_a_class() -> None:
-    reasons = {name.removeprefix("ERROR_REASON_") for name in ErrorReason.keys()} - {"UNSPECIFIED"}
+    reasons = {name.removeprefix("ERROR_REASON_") for name in ErrorReason.DESCRIPTOR.values_by_name} - {"UNSPECIFIED"}
     assert set(errors.FAMILIES) == reasons
 
 

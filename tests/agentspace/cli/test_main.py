@@ -1,0 +1,56 @@
+"""The tree of commands: quick to load, complete, documented."""
+
+import subprocess
+import sys
+
+import click
+import pytest
+
+from agentspace.cli.main import COMMANDS, EPILOG, cli
+from tests.agentspace.command import PROGRAM, ROOT, call, finish, start
+
+
+@pytest.mark.parametrize("name", list(COMMANDS))
+async def test_every_command_loads_and_explains_itself(name: str) -> None:
+    command = cli.get_command(click.Context(cli), name)
+    assert command is not None
+    assert command.name == name
+    result = await call(name, "--help")
+    assert result.exit_code == 0
+
+
+def test_help_loads_nothing_heavy() -> None:
+    program = f"""
+import sys
+sys.argv = ["agentspace", "--help"]
+try:
+    {PROGRAM.replace("; ", chr(10) + "    ")}
+except SystemExit as end:
+    heavy = {{"grpc", "google.protobuf", "sqlalchemy", "anthropic", "aiohttp", "websockets", "prompt_toolkit"}}
+    sys.exit(end.code or ", ".join(heavy & set(sys.modules)) or 0)
+"""
+    done = subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "Exit codes:" in done.stdout
+
+
+async def test_an_unknown_command_is_a_usage_error() -> None:
+    code, _, err = await finish(await start("nonsense"))
+    assert code == 2
+    assert "nonsense" in err
+
+
+async def test_no_server_is_code_3() -> None:
+    code, out, err = await finish(await start("usage", "--url", "http://127.0.0.1:1"))
+    assert (code, out) == (3, "")
+    assert "agentspace up" in err
+
+
+def test_the_documentation_tells_the_exit_codes_of_the_help() -> None:
+    told = (ROOT / "docs" / "cli.md").read_text(encoding="utf-8")
+    for line in EPILOG.split("Environment:")[0].splitlines():
+        code, _, meaning = line.strip().partition(" ")
+        if code.isdecimal():
+            assert f"| {code} | {meaning.strip()} |" in told
+    for name in COMMANDS:
+        assert f"agentspace {name}" in told

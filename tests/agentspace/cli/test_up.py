@@ -1,0 +1,155 @@
+"""`agentspace up`: starts both, tells about it, and leaves nothing behind."""
+
+import asyncio
+import json
+import os
+import signal
+import socket
+import stat
+from asyncio.subprocess import Process
+from pathlib import Path
+
+import pytest
+
+from agentspace.cli.options import Failure
+from agentspace.cli.up import Plan, choose_port
+from tests.agentspace.command import finish, start
+from tests.agentspace.servers import notes, write_servers
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    write_servers(tmp_path)
+    return tmp_path
+
+
+async def up(folder: Path, *options: str) -> Process:
+    home = ["--home", str(folder / "home"), "--port", "0", "--grpc-port", "0"]
+    return await start("up", *home, *options, cwd=folder)
+
+
+async def announced(process: Process) -> str:
+    """What is printed up to the line to paste."""
+    assert process.stdout is not None
+    said = b""
+    async with asyncio.timeout(20):
+        while b"grpcurl" not in said:
+            line = await process.stdout.readline()
+            assert line, (said, await process.stderr.read() if process.stderr else b"")
+            said += line
+    return said.decode()
+
+
+def pids(folder: Path) -> dict[str, int]:
+    return {line.split()[0]: int(line.split()[2]) for line in notes(folder) if " started " in line}
+
+
+async def gone(folder: Path, count: int) -> None:
+    """Wait until so many servers have noted their end."""
+    async with asyncio.timeout(20):
+        while sum(" started " not in line for line in notes(folder)) < count:
+            await asyncio.sleep(0)
+
+
+async def test_it_tells_where_and_stops_in_order(folder: Path) -> None:
+    process = await up(folder, "--model", "scripted/echo")
+    said = await announced(process)
+    runtime = folder / "home" / "runtime.json"
+    told = json.loads(runtime.read_text(encoding="utf-8"))
+    assert told["pid"] == process.pid
+    assert told["startedAt"].endswith("Z")
+    assert stat.S_IMODE(runtime.stat().st_mode) == 0o600
+    assert stat.S_IMODE(runtime.parent.stat().st_mode) == 0o700
+    assert f"ws://127.0.0.1:{told['port']}/gateway" in said
+    assert f"127.0.0.1:{told['grpcPort']}" in said
+    assert "not ready: provider: no key" in said
+    assert "agentspace keys set anthropic" in said
+    gateway, bridge = (json.loads(line.split(" ", 3)[3]) for line in notes(folder))
+    place = str(folder / "home" / "gateway.sock")
+    assert gateway[-5:] == ["--socket", place, "--model", "scripted/echo", "--exit-with-stdin"]
+    assert bridge[-3:] == ["--gateway", f"unix:{place}", "--exit-with-stdin"]
+    process.send_signal(signal.SIGTERM)
+    code, _, err = await finish(process)
+    assert (code, err) == (0, "")
+    assert [line for line in notes(folder) if " started " not in line] == ["gateway terminated", "bridge terminated"]
+    assert not runtime.exists()
+
+
+@pytest.mark.parametrize("name", ["gateway", "bridge"])
+async def test_a_dead_server_takes_the_other_along(folder: Path, name: str) -> None:
+    process = await up(folder)
+    await announced(process)
+    os.kill(pids(folder)[name], signal.SIGKILL)
+    code, _, err = await finish(process)
+    assert code == 1
+    assert f"the {name} stopped unexpectedly" in err
+    assert sum("terminated" in line for line in notes(folder)) == 1
+    assert not (folder / "home" / "runtime.json").exists()
+
+
+async def test_a_server_that_does_not_start(folder: Path) -> None:
+    (folder / "bridge.fails").touch()
+    code, _, err = await finish(await up(folder))
+    assert code == 1
+    assert "the bridge did not start (exit code 7)" in err
+    assert "gateway terminated" in notes(folder)
+
+
+async def test_no_orphans_after_kill_9(folder: Path) -> None:
+    process = await up(folder)
+    await announced(process)
+    process.kill()
+    await finish(process)
+    await gone(folder, 2)
+    assert sorted(line for line in notes(folder) if "orphaned" in line) == ["bridge orphaned", "gateway orphaned"]
+
+
+async def test_a_second_signal_ends_a_stuck_server(folder: Path) -> None:
+    (folder / "gateway.stuck").touch()
+    process = await up(folder)
+    await announced(process)
+    process.send_signal(signal.SIGINT)
+    async with asyncio.timeout(20):
+        while (folder / "home" / "runtime.json").exists():
+            await asyncio.sleep(0)
+    process.send_signal(signal.SIGINT)
+    code, _, _ = await finish(process)
+    assert code == 0
+
+
+async def test_one_home_has_one_server(folder: Path) -> None:
+    process = await up(folder)
+    await announced(process)
+    code, _, err = await finish(await up(folder))
+    assert code == 1
+    assert "already running" in err
+    process.terminate()
+    await finish(process)
+
+
+def taken(port: int = 0) -> socket.socket:
+    listener = socket.socket()
+    listener.bind(("127.0.0.1", port))
+    listener.listen()
+    return listener
+
+
+def test_a_named_port_that_is_taken_is_an_error() -> None:
+    with taken() as listener, pytest.raises(Failure, match="is taken"):
+        choose_port("127.0.0.1", listener.getsockname()[1], firm=True, option="--port")
+
+
+def test_the_default_gives_way_to_the_next() -> None:
+    with taken() as listener:
+        port = listener.getsockname()[1]
+        chosen = choose_port("127.0.0.1", port, firm=False, option="--port")
+        assert port < chosen <= port + 10
+        assert choose_port("127.0.0.1", chosen, firm=False, option="--port", taken=chosen) > chosen
+    assert choose_port("127.0.0.1", 0, firm=True, option="--port") == 0
+
+
+def test_a_long_home_goes_without_a_unix_socket() -> None:
+    plan = Plan(Path("/" + "x" * 120), "127.0.0.1", 1, 2, None, 1.0, insecure=True)
+    assert "--socket" not in plan.gateway()
+    assert "--insecure" in plan.gateway()
+    assert plan.bridge(7)[-1] == "127.0.0.1:7"
