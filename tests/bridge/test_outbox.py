@@ -38,7 +38,7 @@ async def test_drain_holds_back_until_there_is_room() -> None:
     outbox = Outbox()
     await outbox.drain()
     for channel in range(3):
-        outbox.put(request(channel, FULL_BYTES // 2))
+        outbox.put(request(channel, FULL_BYTES // 2 - 100))
     held = asyncio.create_task(outbox.drain())
     batches = outbox.batches()
     await anext(batches)
