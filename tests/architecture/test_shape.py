@@ -22,7 +22,7 @@ VAGUE = {
     "managers",
     "types",
 }
-# A module with fewer statements in functions than this needs no test file of its own; others' tests run it.
+# A module whose functions have fewer statements than this needs no test file of its own; others' tests run it.
 SUBSTANCE = 12
 
 
@@ -47,6 +47,14 @@ MIRRORS = [path for path in TESTS if path.parts[1] in ROOTS and path.name.starts
 def tree(path: Path) -> ast.Module:
     """The parsed file."""
     return ast.parse((ROOT / path).read_text(encoding="utf-8"))
+
+
+def substance(module: ast.Module) -> int:
+    """How many statements the module's functions have, docstrings and nested definitions not counted."""
+    functions = [node for node in ast.walk(module) if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)]
+    within = {node for function in functions for node in ast.walk(function) if isinstance(node, ast.stmt)}
+    said = {node for node in within if isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant)}
+    return len(within - said - set(functions))
 
 
 @pytest.mark.parametrize("path", WRITTEN, ids=str)
@@ -76,9 +84,7 @@ def test_module_keeps_no_state(path: Path) -> None:
 
 @pytest.mark.parametrize("path", MODULES, ids=str)
 def test_module_has_its_test(path: Path) -> None:
-    functions = [node for node in ast.walk(tree(path)) if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)]
-    substance = sum(isinstance(node, ast.stmt) for function in functions for node in ast.walk(function))
-    if substance < SUBSTANCE or path.stem == "ports":
+    if substance(tree(path)) < SUBSTANCE:
         return
     names = {f"test_{path.stem}.py", f"test_{path.parent.name}_{path.stem}.py"}
     here = ROOT / "tests" / path.parent
