@@ -21,6 +21,8 @@ async def run(config: Config) -> None:
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
+    if config.exit_with_stdin:
+        await loop.connect_read_pipe(lambda: EndOfInput(stop.set), sys.stdin)
     link = GrpcLink(config.gateway)
     try:
         async with serve(config, link) as port:
@@ -29,6 +31,17 @@ async def run(config: Config) -> None:
             await stop.wait()
     finally:
         await link.close()
+
+
+class EndOfInput(asyncio.Protocol):
+    """Tells when a pipe has ended: whoever started us holds its other end, and is gone."""
+
+    def __init__(self, ended: Callable[[], None]) -> None:
+        self._ended = ended
+
+    def connection_lost(self, error: Exception | None) -> None:
+        """The other end is closed."""
+        self._ended()
 
 
 def event_loop() -> Callable[[], asyncio.AbstractEventLoop]:

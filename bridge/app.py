@@ -29,6 +29,8 @@ HEAD_SECONDS = 10.0
 """How long a client may take from connecting to the end of its first request's head."""
 IDLE_SECONDS = 30.0
 """How long a kept-alive connection may take for its next request."""
+LINK_SECONDS = 3.0
+"""How long the bridge waits for the gateway before it calls itself ready."""
 STOP_SECONDS = 1.0
 """How long plain requests may still run when the bridge stops."""
 
@@ -76,6 +78,10 @@ async def serve(config: Config, link: Link, head_seconds: float = HEAD_SECONDS) 
     running = asyncio.create_task(link.run(channels))
     try:
         server = await _listen(config, runner, timer)
+        # The first client should find a gateway; but a bridge without one serves too, and says so.
+        with suppress(TimeoutError):
+            async with asyncio.timeout(LINK_SECONDS):
+                await link.opened()
         try:
             yield int(server.sockets[0].getsockname()[1])
         finally:

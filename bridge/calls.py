@@ -58,11 +58,16 @@ class GrpcLink:
         self._gateway = GatewayServiceStub(self._channel)
         self._keys = KeyServiceStub(self._channel)
         self._outbox: Outbox | None = None
+        self._opened = asyncio.Event()
 
     @property
     def connected(self) -> bool:
         """There is a call to send on."""
         return self._outbox is not None
+
+    async def opened(self) -> None:
+        """Wait for the first call."""
+        await self._opened.wait()
 
     async def run(self, receiver: Receiver) -> None:
         """Keep a Connect call, until cancelled."""
@@ -70,6 +75,7 @@ class GrpcLink:
         while True:
             await self._channel.channel_ready()
             self._outbox = outbox = Outbox()
+            self._opened.set()
             call = self._gateway.Connect(outbox.batches())
             try:
                 async for response in call:

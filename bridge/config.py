@@ -31,6 +31,7 @@ class Config:
     max_connections: int
     certificate: Path | None
     private_key: Path | None
+    exit_with_stdin: bool = False
 
 
 def parser() -> argparse.ArgumentParser:
@@ -44,6 +45,7 @@ def parser() -> argparse.ArgumentParser:
     flags.add_argument("--tls-cert", type=Path, help="certificate chain, PEM")
     flags.add_argument("--tls-key", type=Path, help="private key, PEM")
     flags.add_argument("--insecure", action="store_true", help="listen beyond loopback without TLS")
+    flags.add_argument("--exit-with-stdin", action="store_true", help="stop when stdin reaches its end")
     return flags
 
 
@@ -65,6 +67,7 @@ def read_config(arguments: Sequence[str] | None = None, environment: Mapping[str
         max_connections=given.max_connections,
         certificate=given.tls_cert,
         private_key=given.tls_key,
+        exit_with_stdin=given.exit_with_stdin,
     )
 
 

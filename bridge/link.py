@@ -39,6 +39,9 @@ class Link(Protocol):
     def connected(self) -> bool:
         """What is sent now goes out."""
 
+    async def opened(self) -> None:
+        """Wait until it is connected."""
+
     async def run(self, receiver: Receiver) -> None:
         """Keep the connection, making it again whenever it is lost. Ends only by being cancelled."""
 

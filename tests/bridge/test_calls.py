@@ -1,0 +1,125 @@
+"""calls.py against a real gRPC server: one call, batches in order, loss and return, and errors with their reasons."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, suppress
+from pathlib import Path
+
+import pytest
+
+from agentspace.v1.gateway_service_pb2 import ChannelOpen, ChannelRequest, ConnectResponse
+from bridge.calls import GrpcLink
+from bridge.link import LinkError
+from tests.bridge.conftest import TOKEN, CannedGateway, running_gateway
+
+
+class Recorder:
+    """A receiver that remembers."""
+
+    def __init__(self) -> None:
+        self.responses: asyncio.Queue[ConnectResponse] = asyncio.Queue()
+        self.lost = asyncio.Event()
+        self.faulty = False
+
+    def on_response(self, response: ConnectResponse) -> None:
+        if self.faulty:
+            self.faulty = False
+            raise RuntimeError("planted")
+        self.responses.put_nowait(response)
+
+    def on_lost(self) -> None:
+        self.lost.set()
+
+
+@asynccontextmanager
+async def running(socket: Path) -> AsyncIterator[tuple[GrpcLink, Recorder]]:
+    link, recorder = GrpcLink(f"unix:{socket}"), Recorder()
+    task = asyncio.create_task(link.run(recorder))
+    try:
+        async with asyncio.timeout(20):
+            yield link, recorder
+    finally:
+        task.cancel()
+        with suppress(asyncio.CancelledError):
+            await task
+        assert not link.connected
+        await link.close()
+
+
+async def connected(link: GrpcLink) -> None:
+    while not link.connected:  # noqa: ASYNC110 (the link tells nobody)
+        await asyncio.sleep(0)
+
+
+def chat(channel: int, request_id: str) -> ChannelRequest:
+    return ChannelRequest(channel=channel, frame={"id": request_id, "chat_send": {"content": "x"}})
+
+
+async def test_requests_keep_their_order(gateway: CannedGateway, socket_path: Path) -> None:
+    async with running(socket_path) as (link, recorder):
+        await connected(link)
+        link.send(ChannelRequest(channel=1, open=ChannelOpen(level=1)))
+        for number in range(200):
+            link.send(chat(1, str(number)))
+        await link.drain()
+        frames = await gateway.until(200, "frame")
+        assert [request.frame.id for request in frames] == [str(number) for number in range(200)]
+        first = await recorder.responses.get()
+        assert first.channels[0].recipients[0].request_id == "0"
+    assert recorder.lost.is_set()
+
+
+async def test_lost_and_found(socket_path: Path) -> None:
+    async with running(socket_path) as (link, recorder):
+        link.send(chat(1, "into the void"))
+        await link.drain()
+        for _ in range(3):
+            canned = CannedGateway()
+            async with running_gateway(canned, socket_path):
+                await connected(link)
+                link.send(ChannelRequest(channel=1, open=ChannelOpen(level=1)))
+                await canned.until(1, "open")
+                recorder.lost.clear()
+            await recorder.lost.wait()
+            assert [request.WhichOneof("action") for request in canned.requests] == ["open"]
+
+
+async def test_fault_of_the_receiver_starts_afresh(gateway: CannedGateway, socket_path: Path) -> None:
+    async with running(socket_path) as (link, recorder):
+        await connected(link)
+        recorder.faulty = True
+        link.send(chat(1, "a"))
+        await recorder.lost.wait()
+        await connected(link)
+        link.send(chat(2, "b"))
+        assert (await recorder.responses.get()).channels[0].recipients[0].channel == 2
+
+
+async def test_questions_are_answered(gateway: CannedGateway, socket_path: Path) -> None:
+    async with running(socket_path) as (link, _):
+        assert (await link.hello("")).principal == "local"
+        assert (await link.hello(TOKEN)).principal == "operator"
+        assert (await link.readiness()).ready
+        assert "agentspace_turns_total" in await link.metrics()
+        assert await link.read_key("anthropic", TOKEN) == "sk-secret"
+
+
+@pytest.mark.parametrize(
+    ("provider", "token", "reason"),
+    [("empty", TOKEN, "PROVIDER_KEY_MISSING"), ("anthropic", "wrong", "UNAUTHENTICATED")],
+)
+async def test_refusals_have_their_reason(
+    gateway: CannedGateway, socket_path: Path, provider: str, token: str, reason: str
+) -> None:
+    async with running(socket_path) as (link, _):
+        with pytest.raises(LinkError) as caught:
+            await link.read_key(provider, token)
+        assert caught.value.reason == reason
+        assert token not in str(caught.value)
+
+
+async def test_no_gateway_is_a_reason_too(socket_path: Path) -> None:
+    async with running(socket_path) as (link, _):
+        with pytest.raises(LinkError) as caught:
+            await link.readiness()
+        assert caught.value.reason == "GATEWAY_UNREACHABLE"
