@@ -88,21 +88,19 @@ def prepare(path: Path) -> sqlite3.Connection:
 
     The lock must be held. Raises DatabaseRefusedError, or STORAGE_UNAVAILABLE where the cause may go away.
     """
+    connection = None
     try:
-        os.close(os.open(path, os.O_RDWR | os.O_CREAT, 0o600))
+        os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
         path.chmod(0o600)
         connection = connect(path, read_only=False)
-    except (OSError, sqlite3.Error) as error:
-        raise unavailable(f"{path}: {error}") from error
-    try:
         _prepare(path, connection)
-    except BaseException as error:
-        connection.close()
-        if isinstance(error, sqlite3.DatabaseError):
-            if getattr(error, "sqlite_errorcode", 0) & 0xFF in _DAMAGED:
-                raise _damaged(path, str(error)) from error
-            raise unavailable(f"{path}: {error}") from error
-        raise
+    except (OSError, sqlite3.Error, DatabaseRefusedError) as error:
+        close(connection)
+        if getattr(error, "sqlite_errorcode", 0) & 0xFF in _DAMAGED:
+            raise _damaged(path, str(error)) from error
+        if isinstance(error, DatabaseRefusedError):
+            raise
+        raise unavailable(f"{path}: {error}") from error
     return connection
 
 
@@ -121,7 +119,7 @@ def _prepare(path: Path, connection: sqlite3.Connection) -> None:
     if size <= _CHECKED_BYTES:
         (finding,) = connection.execute("PRAGMA quick_check(1)").fetchone()
         if finding != "ok":
-            raise _damaged(path, finding)
+            raise _damaged(path, " ".join(finding.split()))
     version = migrate.version(connection)
     if version is None:
         if connection.execute("SELECT 1 FROM sqlite_master LIMIT 1").fetchone():

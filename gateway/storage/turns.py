@@ -80,7 +80,7 @@ _SET_POSITIONS = Statement(
     update(turns).where(_BY_ID).ordered_values(*((_c[name], value(name)) for name in _POSITIONS)),
     " ".join([*_POSITIONS, "turn_id"]),
 )
-_UNFINISHED = Statement(_SELECT.where(UNFINISHED).order_by(_c.turn_no))
+_UNFINISHED = Statement(_SELECT.add_columns(_c.turn_no).where(UNFINISHED).order_by(_c.session_no, _c.turn_no))
 _UNFINISHED_OF_SESSION = Statement(_SELECT.where(UNFINISHED, _OF_SESSION).order_by(_c.turn_no), "session_id")
 _AFTER = Statement(
     limited(_SELECT.where(ENDED, _OF_SESSION, _c.last_seq > value("seq")).order_by(_c.first_seq)),
@@ -204,7 +204,8 @@ class SqlTurns:
     def unfinished(self, session_id: str | None = None) -> list[Turn]:
         """Queued and running turns in the order they were accepted."""
         if session_id is None:
-            return [_turn(row) for row in self._link.all(_UNFINISHED)]
+            rows = sorted(self._link.all(_UNFINISHED), key=lambda row: row[-1])
+            return [_turn(row[:-1]) for row in rows]
         return [_turn(row) for row in self._link.all(_UNFINISHED_OF_SESSION, session_id)]
 
     def after(self, session_id: str, seq: int, limit: int) -> list[Turn]:

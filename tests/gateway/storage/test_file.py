@@ -1,0 +1,133 @@
+import os
+import sqlite3
+import stat
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from agentspace.v1 import error_pb2
+from gateway.domain.error import GatewayError
+from gateway.storage import migrate
+from gateway.storage.file import DatabaseRefusedError, close, connect, lock, prepare
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    return tmp_path / "agentspace.db"
+
+
+def made(path: Path) -> Path:
+    prepare(path).close()
+    return path
+
+
+def test_makes_a_file_for_its_owner_only(path: Path) -> None:
+    connection = prepare(path)
+    connection.execute("CREATE TABLE more (x)")
+    files = {file.name: stat.S_IMODE(file.stat().st_mode) for file in path.parent.iterdir()}
+    assert files == {"agentspace.db": 0o600, "agentspace.db-wal": 0o600, "agentspace.db-shm": 0o600}
+    connection.close()
+
+
+def test_writes_are_safe_from_a_power_cut(path: Path) -> None:
+    connection = prepare(path)
+    assert connection.execute("PRAGMA journal_mode").fetchone() == ("wal",)
+    assert connection.execute("PRAGMA synchronous").fetchone() == (2,)
+    connection.close()
+
+
+def test_opens_again_what_it_made(path: Path) -> None:
+    first = prepare(path)
+    first.execute("INSERT INTO audit_log VALUES (1, 2, 'p', 'a', 's', 'ok')")
+    first.close()
+    second = prepare(path)
+    assert second.execute("SELECT count(*) FROM audit_log").fetchone() == (1,)
+    second.close()
+
+
+def test_names_with_signs_are_names(tmp_path: Path) -> None:
+    odd = tmp_path / "a?b#c %41"
+    odd.mkdir()
+    made(odd / "x.db")
+    assert (odd / "x.db").stat().st_size > 0
+
+
+@pytest.mark.parametrize(
+    "spoil",
+    [
+        pytest.param(lambda data: b"not a database, but a letter" * 1000, id="foreign"),
+        pytest.param(lambda data: data[: len(data) // 2], id="truncated"),
+        pytest.param(lambda data: data[:4096] + b"\xff" * 4096 + data[8192:], id="page overwritten"),
+        pytest.param(lambda data: b"\0" * 100 + data[100:], id="header overwritten"),
+    ],
+)
+def test_refuses_a_damaged_file_and_leaves_it(path: Path, spoil) -> None:
+    damaged = spoil(made(path).read_bytes())
+    path.write_bytes(damaged)
+    with pytest.raises(DatabaseRefusedError, match=r"damaged .*left as it is"):
+        prepare(path)
+    assert path.read_bytes() == damaged
+
+
+def test_refuses_a_newer_schema(path: Path) -> None:
+    connection = prepare(path)
+    connection.execute("UPDATE alembic_version SET version_num = '9999'")
+    connection.close()
+    with pytest.raises(DatabaseRefusedError, match=f"has schema 9999.*up to {migrate.HEAD}"):
+        prepare(path)
+
+
+def test_refuses_the_database_of_another_program(path: Path) -> None:
+    other = sqlite3.connect(path)
+    other.execute("CREATE TABLE recipes (x)")
+    other.close()
+    with pytest.raises(DatabaseRefusedError, match="another program"):
+        prepare(path)
+
+
+def test_brings_an_older_file_up_to_date(path: Path) -> None:
+    connection = sqlite3.connect(path, isolation_level=None)
+    migrate.upgrade(connection)
+    connection.close()
+    made(path)
+
+
+def test_what_the_system_denies_is_unavailable(tmp_path: Path) -> None:
+    with pytest.raises(GatewayError, match="database cannot be used") as caught:
+        prepare(tmp_path / "missing" / "agentspace.db")
+    assert caught.value.reason == error_pb2.ERROR_REASON_STORAGE_UNAVAILABLE
+
+
+def test_one_gateway_a_file(path: Path) -> None:
+    descriptor = lock(path)
+    taken = subprocess.run(
+        [
+            sys.executable,
+            "-c",
+            "import sys, pathlib; from gateway.storage.file import *; lock(pathlib.Path(sys.argv[1]))",
+            path,
+        ],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert "in use by another gateway" in taken.stderr
+    os.close(descriptor)
+    os.close(lock(path))
+
+
+def test_a_reading_connection_cannot_write(path: Path) -> None:
+    made(path)
+    connection = connect(path, read_only=True)
+    with pytest.raises(sqlite3.OperationalError, match="readonly"):
+        connection.execute("DELETE FROM sessions")
+    close(connection)
+    close(None)
+
+
+def test_connecting_never_makes_a_file(path: Path) -> None:
+    with pytest.raises(sqlite3.OperationalError):
+        connect(path, read_only=False)
+    assert not path.exists()

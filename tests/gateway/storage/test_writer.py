@@ -1,0 +1,90 @@
+import asyncio
+import threading
+from collections.abc import AsyncIterator
+
+import pytest
+
+from gateway.domain.error import GatewayError
+from gateway.storage import writer
+from gateway.storage.database import Database
+from tests.gateway.storage.samples import session
+
+
+@pytest.fixture
+async def held(store: Database) -> AsyncIterator[threading.Event]:
+    """The writer is busy with a work that ends when the event is set."""
+    begun, go = threading.Event(), threading.Event()
+
+    def work(tx: object) -> None:
+        begun.set()
+        assert go.wait(10)
+
+    task = asyncio.create_task(store.write(work))
+    await asyncio.to_thread(begun.wait, 10)
+    yield go
+    go.set()
+    await task
+
+
+def trace(store: Database) -> list[str]:
+    """The transactions that begin and end from now on."""
+    log: list[str] = []
+    connection = store._writer._connection
+    assert connection is not None
+    connection.set_trace_callback(lambda sql: log.append(sql) if sql in ("BEGIN IMMEDIATE", "COMMIT") else None)
+    return log
+
+
+async def test_what_waits_is_one_transaction(store: Database, held: threading.Event) -> None:
+    works = [
+        asyncio.create_task(store.write(lambda tx, number=number: tx.sessions.insert(session(f"s{number}"))))
+        for number in range(writer.BATCH + 10)
+    ]
+    await asyncio.sleep(0)
+    log = trace(store)
+    held.set()
+    await asyncio.gather(*works)
+    # The held one's COMMIT, then a full transaction, then the rest.
+    assert log == ["COMMIT", *["BEGIN IMMEDIATE", "COMMIT"] * 2]
+
+
+async def test_the_line_is_bounded(store: Database, held: threading.Event, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(writer, "WAITING", 3)
+    works = [asyncio.create_task(store.write(lambda tx: None)) for _ in range(3)]
+    await asyncio.sleep(0)
+    with pytest.raises(GatewayError, match="3 writes are waiting already"):
+        await store.write(lambda tx: None)
+    held.set()
+    await asyncio.gather(*works)
+    await store.write(lambda tx: None)
+
+
+async def test_a_transaction_that_fails_is_nobodys(store: Database, held: threading.Event) -> None:
+    """One work makes the database itself fail; those beside it in the transaction are told that they are not stored."""
+
+    def breaks(tx) -> None:  # type: ignore[no-untyped-def]
+        tx.sessions.insert(session("broken"))
+        tx._link._execute("ROLLBACK")
+        tx._link._execute("no such statement")
+
+    works = [
+        asyncio.create_task(store.write(lambda tx: tx.sessions.insert(session("before")))),
+        asyncio.create_task(store.write(breaks)),
+        asyncio.create_task(store.write(lambda tx: tx.sessions.insert(session("after")))),
+    ]
+    await asyncio.sleep(0)
+    held.set()
+    results = await asyncio.gather(*works, return_exceptions=True)
+    assert [type(result) for result in results] == [GatewayError] * 3
+    assert len({id(result) for result in results}) == 3
+    assert await store.read(lambda tx: tx.sessions.page(after=None, limit=9, agent_id="", deleted=True)) == []
+    await store.write(lambda tx: tx.sessions.insert(session("later")))
+
+
+async def test_checkpoints_keep_the_log_short(store: Database, path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(writer, "_WORKS_PER_CHECKPOINT", 10)
+    for number in range(200):
+        await store.write(lambda tx, number=number: tx.sessions.insert(session(f"s{number}", title="x" * 10_000)))
+    log = path.with_name(path.name + "-wal")
+    assert log.stat().st_size < 1_000_000
+    assert path.stat().st_size > 1_500_000
