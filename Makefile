@@ -66,7 +66,7 @@ generate: $(VENV)/dev.stamp ## write agentspace/v1 from proto
 
 package: $(VENV)/dev.stamp ## build the wheel, and see that no file of the three roots is missing from it
 	@rm -rf dist; $(PIP:install=wheel) --no-deps --wheel-dir dist .
-	@git ls-files agentspace bridge gateway | $(BIN)/python -c 'import sys, zipfile; \
+	@git ls-files agentspace bridge gateway standalone | $(BIN)/python -c 'import sys, zipfile; \
 	found = zipfile.ZipFile(sys.argv[1]).namelist(); \
 	missing = sorted(set(sys.stdin.read().split()) - set(found)); \
 	sys.exit(f"not in the wheel: {missing}" if missing else 0)' dist/*.whl

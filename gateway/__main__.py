@@ -22,26 +22,25 @@ async def run(config: Config) -> None:
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
     if config.exit_with_stdin:
-        await loop.connect_read_pipe(lambda: _EndOfInput(stop), sys.stdin)
+        await loop.connect_read_pipe(lambda: EndOfInput(stop.set), sys.stdin)
     app = App(config)
     await app.start()
     sys.stdout.write(json.dumps({"event": "ready", "grpcPort": app.grpc_port}) + "\n")
     sys.stdout.flush()
     await stop.wait()
-    await app.stop()
+    await app.drain()
+    await app.close()
 
 
-class _EndOfInput(asyncio.Protocol):
-    """Sets an event when a pipe ends."""
+class EndOfInput(asyncio.Protocol):
+    """Tells when a pipe has ended: whoever started us holds its other end, and is gone."""
 
-    def __init__(self, ended: asyncio.Event) -> None:
+    def __init__(self, ended: Callable[[], None]) -> None:
         self._ended = ended
 
-    def eof_received(self) -> None:
-        self._ended.set()
-
     def connection_lost(self, error: Exception | None) -> None:
-        self._ended.set()
+        """The other end is closed."""
+        self._ended()
 
 
 def event_loop() -> Callable[[], asyncio.AbstractEventLoop]:

@@ -57,7 +57,8 @@ _logger = logging.getLogger(__name__)
 
 
 class App:
-    """The running gateway. `start` returns when it serves; `stop` returns when everything is stored and closed."""
+    """The running gateway: `start`, then `drain`, then `close`. Between start and drain, `connection` gives channels
+    to a bridge in the same process, and `calls`, `methods` and `credentials` make single calls."""
 
     def __init__(self, config: Config) -> None:
         self._config = config
@@ -168,8 +169,8 @@ class App:
         if config.model.startswith("claude-"):
             self._background.append(asyncio.create_task(self._anthropic.warm()))
 
-    async def stop(self) -> None:
-        """Take no new work, let running turns end for the drain time, keep the rest as interrupted, close."""
+    async def drain(self) -> None:
+        """Take no new work, let running turns end for the drain time, keep the rest as interrupted."""
         self._run.draining = True
         await self._server.set_serving(False)
         running = [live.running for live in self._live if live.running is not None]
@@ -179,6 +180,9 @@ class App:
             for active in running:
                 self._run.stop(active, interrupted())
             await _all_ended(running, STOP_SECONDS)
+
+    async def close(self) -> None:
+        """End all calls and close everything. Call `drain` first."""
         await self._server.stop(STOP_SECONDS)
         for task in self._background:
             task.cancel()

@@ -91,6 +91,7 @@ class Connection:
         self.on_ready = on_ready
         self.awake: dict[_Stream, None] = {}
         self.is_ready = False
+        self.ending = False
 
     # --- in ---------------------------------------------------------------------------------------------------------
 
@@ -190,7 +191,8 @@ class Connection:
     # --- out --------------------------------------------------------------------------------------------------------
 
     def restart(self) -> None:
-        """Tell every channel that the gateway goes down."""
+        """Tell every channel that the gateway goes down. When that has left, the call is to end."""
+        self.ending = True
         self._send_closed(list(self._channels), gateway_service_pb2.CLOSE_REASON_RESTART)
 
     def _send_closed(self, numbers: list[int], reason: gateway_service_pb2.CloseReason.ValueType) -> None:

@@ -39,7 +39,7 @@ def handlers(
     methods: list[Method], calls: Calls, credentials: Credentials
 ) -> "dict[str, dict[str, grpc.RpcMethodHandler[Any, Any]]]":
     """By service and method name."""
-    table: "dict[str, dict[str, grpc.RpcMethodHandler[Any, Any]]]" = {}
+    table: dict[str, dict[str, grpc.RpcMethodHandler[Any, Any]]] = {}
     for method in methods:
         if method.stream is not None:
             handler = grpc.unary_stream_rpc_method_handler(

@@ -82,6 +82,7 @@ class GrpcServer:
         """Tell the channels, then end all calls within `grace` seconds."""
         for connection in self._connections:
             connection.restart()
+            connection.on_ready()
         await self._server.stop(grace)
 
     async def _connect(self, requests: Any, context: direct.Context) -> None:
@@ -104,7 +105,7 @@ class GrpcServer:
         loop = asyncio.get_running_loop()
         sent = 0.0
         try:
-            while not reader.done():
+            while not (reader.done() or (connection.ending and not connection.is_ready)):
                 await ready.wait()
                 # Alone, a frame goes at once; under load, those of two milliseconds go together.
                 if (early := sent + FLUSH_SECONDS - loop.time()) > 0:

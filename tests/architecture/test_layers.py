@@ -10,7 +10,7 @@ import pytest
 
 ROOT = Path(__file__).parents[2]
 BIN = Path(sys.executable).parent
-ROOTS = ("agentspace", "bridge", "gateway")
+ROOTS = ("agentspace", "bridge", "gateway", "standalone")
 
 # File in the copy -> line added to it. A missing file is made.
 IMPORTS = {

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[2]
-ROOTS = ("agentspace", "bridge", "gateway")
+ROOTS = ("agentspace", "bridge", "gateway", "standalone")
 LONGEST = 400
 VAGUE = {
     "utils",

@@ -1,0 +1,82 @@
+"""python -m standalone: gateway and bridge in one process until SIGTERM or SIGINT, then drains and exits with status 0.
+
+Prints one line of JSON on stdout when it is ready: {"event":"ready","port":N,"grpcPort":N}.
+"""
+
+import argparse
+import asyncio
+import json
+import signal
+import sys
+
+from bridge.app import serve
+from bridge.config import Config as BridgeConfig
+from bridge.config import read_config as read_bridge_config
+from gateway.__main__ import EndOfInput, event_loop
+from gateway.app import App
+from gateway.config import Config as GatewayConfig
+from gateway.config import read_config as read_gateway_config
+from gateway.storage.file import DatabaseRefusedError
+from gateway.telemetry import set_up_logging
+from standalone.link import DirectLink
+
+
+async def run(gateway: GatewayConfig, bridge: BridgeConfig) -> None:
+    """Serve until a signal comes, or until stdin ends if that was asked for."""
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stop.set)
+    if gateway.exit_with_stdin:
+        await loop.connect_read_pipe(lambda: EndOfInput(stop.set), sys.stdin)
+    app = App(gateway)
+    await app.start()
+    try:
+        async with serve(bridge, DirectLink(app)) as port:
+            sys.stdout.write(json.dumps({"event": "ready", "port": port, "grpcPort": app.grpc_port}) + "\n")
+            sys.stdout.flush()
+            await stop.wait()
+            await app.drain()
+    finally:
+        await app.close()
+
+
+def read_configs(arguments: list[str]) -> tuple[GatewayConfig, BridgeConfig]:
+    """The flags of both, from one command line. Exits with status 2 and a message when they make no sense."""
+    flags = argparse.ArgumentParser(prog="python -m standalone", description=__doc__)
+    for name in ("--home", "--host", "--port", "--grpc-port", "--model"):
+        flags.add_argument(name)
+    flags.add_argument("--insecure", action="store_true")
+    flags.add_argument("--exit-with-stdin", action="store_true")
+    given = vars(flags.parse_args(arguments))
+    return (
+        read_gateway_config(_chosen(given, "home", "host", "grpc_port", "model", "insecure", "exit_with_stdin")),
+        read_bridge_config(_chosen(given, "home", "host", "port", "insecure")),
+    )
+
+
+def _chosen(given: dict[str, str | bool | None], *names: str) -> list[str]:
+    chosen = []
+    for name in names:
+        value = given[name]
+        if value:
+            flag = f"--{name.replace('_', '-')}"
+            chosen += [flag] if value is True else [flag, str(value)]
+    return chosen
+
+
+def main() -> None:
+    """Read the settings and run."""
+    gateway, bridge = read_configs(sys.argv[1:])
+    set_up_logging()
+    try:
+        with asyncio.Runner(loop_factory=event_loop()) as runner:
+            runner.run(run(gateway, bridge))
+    except DatabaseRefusedError as error:
+        sys.exit(f"the gateway cannot use its database: {error}")
+    except (OSError, RuntimeError) as error:
+        sys.exit(f"the gateway cannot start: {error}")
+
+
+if __name__ == "__main__":
+    main()
