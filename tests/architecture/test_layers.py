@@ -31,6 +31,8 @@ IMPORTS = {
     "gateway/usecases/planted.py": "import anthropic",
     "gateway/storage/planted.py": "import gateway.providers.planted",
     "gateway/providers/planted.py": "import agentspace.client.errors",
+    "gateway/vault/planted.py": "import standalone.link",
+    "standalone/odds.py": "",
 }
 CAUGHT = [
     ("The roots meet only in the contract", "bridge.protocol -> gateway.domain.error"),
@@ -39,6 +41,8 @@ CAUGHT = [
     ("The command line knows the client alone", "agentspace.cli.options -> gateway.domain.ids"),
     ("What others import stands on nothing of ours", "agentspace.client.position -> agentspace.cli.main"),
     ("The servers need no client", "gateway.providers.planted -> agentspace.client.errors"),
+    ("The servers need no client", "gateway.vault.planted -> standalone.link"),
+    ("Only the standalone server knows both", "standalone.odds"),
     ("The gateway's arrows point one way", "gateway.domain.ids -> gateway.usecases.ports"),
     ("The gateway's arrows point one way", "gateway.usecases.ports -> gateway.storage.planted"),
     ("The gateway's arrows point one way", "gateway.storage.planted -> gateway.providers.planted"),
