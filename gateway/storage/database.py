@@ -50,7 +50,7 @@ class Database:
 
     async def check(self) -> None:
         """Raises STORAGE_UNAVAILABLE unless the database can be written; writes a page to find out."""
-        await self.write(SqlTransaction.prove_writable)  # type: ignore[arg-type]
+        await self._submitted(self._writer, SqlTransaction.prove_writable)
 
     async def close(self) -> None:
         """Finish what waits, then let go of the file. Later calls raise STORAGE_UNAVAILABLE. Idempotent."""

@@ -52,27 +52,31 @@ class Readers:
 
     def _run(self) -> None:
         connection: sqlite3.Connection | None = None
-        transaction: SqlTransaction | None = None
         while (job := self._jobs.get()) is not None:
-            work, future = job
-            try:
-                if connection is None or transaction is None:
-                    connection = connect(self._path, read_only=True)
-                    transaction = SqlTransaction(Link(connection))
-                connection.execute("BEGIN")
-                outcome: Outcome = (future, work(transaction), None)
-                connection.execute("COMMIT")
-            except Exception as error:  # noqa: BLE001 - it belongs to the one who sent the work
-                outcome = (future, None, error)
-                if storage_failure(error):
-                    _log.error("a read failed: %s", error)
-                    outcome = (future, None, unavailable(str(error)))
-                    close(connection)
-                    connection = None
-                elif connection is not None and connection.in_transaction:
-                    connection.execute("ROLLBACK")
-            try:
-                self._loop.call_soon_threadsafe(deliver, [outcome])
-            except RuntimeError:
-                _log.warning("the event loop ended before a read was answered")
+            connection = self._read(*job, connection)
+            del job  # or it would keep what was read until the next one comes
         close(connection)
+
+    def _read(
+        self, work: Work, future: "asyncio.Future[Any]", connection: sqlite3.Connection | None
+    ) -> sqlite3.Connection | None:
+        """Run a work and answer it. Returns the connection to go on with."""
+        try:
+            connection = connection or connect(self._path, read_only=True)
+            connection.execute("BEGIN")
+            answer: list[Outcome] = [(future, work(SqlTransaction(Link(connection))), None)]
+            connection.execute("COMMIT")
+        except Exception as error:  # noqa: BLE001 - it belongs to the one who sent the work
+            answer = [(future, None, error)]
+            if storage_failure(error):
+                _log.error("a read failed: %s", error)
+                answer = [(future, None, unavailable(str(error)))]
+                close(connection)
+                connection = None
+            elif connection is not None and connection.in_transaction:
+                connection.execute("ROLLBACK")
+        try:
+            self._loop.call_soon_threadsafe(deliver, answer)
+        except RuntimeError:
+            _log.warning("the event loop ended before a read was answered")
+        return connection

@@ -85,28 +85,24 @@ class Writer:
         self._thread.join()
 
     def _run(self) -> None:
-        while True:
-            first = self._jobs.get()
-            batch = [] if first is None else [first]
-            stopping = first is None
-            for _ in range(min(self._jobs.qsize(), BATCH - 1)):
-                job = self._jobs.get()
-                if job is None:
-                    stopping = True
-                else:
-                    batch.append(job)
-            if batch:
-                outcomes = self._commit(batch)
-                try:
-                    self._loop.call_soon_threadsafe(deliver, outcomes)
-                except RuntimeError:
-                    _log.warning("the event loop ended before %d writes were answered", len(outcomes))
-                self._works += len(batch)
-            if stopping:
-                break
+        while self._next():
             if self._works >= _WORKS_PER_CHECKPOINT and self._jobs.empty():
                 self._checkpoint()
         close(self._connection)
+
+    def _next(self) -> bool:
+        """Wait for works, commit all there are and answer them. Returns whether more may come."""
+        jobs = [self._jobs.get()]
+        jobs += [self._jobs.get() for _ in range(min(self._jobs.qsize(), BATCH - 1))]
+        batch = [job for job in jobs if job is not None]
+        if batch:
+            outcomes = self._commit(batch)
+            self._works += len(batch)
+            try:
+                self._loop.call_soon_threadsafe(deliver, outcomes)
+            except RuntimeError:
+                _log.warning("the event loop ended before %d writes were answered", len(outcomes))
+        return len(batch) == len(jobs)
 
     def _commit(self, batch: list[Job]) -> list[Outcome]:
         try:
@@ -115,16 +111,26 @@ class Writer:
             connection = self._connection
             assert connection is not None
             connection.execute("BEGIN IMMEDIATE")
-            outcomes = self._works_of(batch, connection)
-            connection.execute("COMMIT")
+            return self._alone(*batch[0], connection) if len(batch) == 1 else self._together(batch, connection)
         except sqlite3.Error as error:
             _log.error("a transaction of %d works failed: %s", len(batch), error)
             self._heal(error)
             return [(future, None, unavailable(error)) for _, future in batch]
-        return outcomes
 
-    def _works_of(self, batch: list[Job], connection: sqlite3.Connection) -> list[Outcome]:
-        """Run the works of an open transaction. Raises the error with which the database itself fails."""
+    def _alone(self, work: Work, future: "asyncio.Future[Any]", connection: sqlite3.Connection) -> list[Outcome]:
+        """End an open transaction with its only work, which needs no savepoint."""
+        try:
+            value = work(self._transaction)
+        except Exception as error:
+            if storage_failure(error):
+                raise
+            connection.execute("ROLLBACK")
+            return [(future, None, error)]
+        connection.execute("COMMIT")
+        return [(future, value, None)]
+
+    def _together(self, batch: list[Job], connection: sqlite3.Connection) -> list[Outcome]:
+        """End an open transaction with several works. Raises the error with which the database itself fails."""
         transaction = self._transaction
         outcomes: list[Outcome] = []
         for work, future in batch:
@@ -139,6 +145,7 @@ class Writer:
             else:
                 outcomes.append((future, value, None))
             connection.execute("RELEASE work")
+        connection.execute("COMMIT")
         return outcomes
 
     def _heal(self, error: sqlite3.Error) -> None:
