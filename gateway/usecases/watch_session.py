@@ -55,6 +55,7 @@ class Feed:
         "after_seq",
         "beat",
         "done",
+        "epoch",
         "failure",
         "live",
         "wake",
@@ -72,6 +73,7 @@ class Feed:
         now: float,
     ) -> None:
         self.live = live
+        self.epoch = live.log.epoch
         self.after_seq = after_seq
         self.wake = wake
         self.done = False
@@ -91,6 +93,12 @@ class Feed:
         """Something to give ahead of the log."""
         self._first.append(item)
 
+    def begin(self, log: SessionLog) -> None:
+        """The cursor stands at the end of `log`."""
+        self.epoch = log.epoch
+        self.after_seq = log.last_seq
+        self._backlog = None
+
     def take(self, limit: int) -> list[Item]:
         """Everything new, up to about `limit` characters of text; empty when there is nothing yet."""
         items: list[Item] = []
@@ -99,7 +107,7 @@ class Feed:
         if self.done or self._loading is not None:
             return items
         log = self.live.log
-        if self.after_seq < log.floor and self._backlog is None:
+        if (self.after_seq < log.floor and self._backlog is None) or (log.epoch != self.epoch and not self._turn_id):
             load, spawn = self._load
             self._loading = spawn(load(self))
             return items
@@ -116,13 +124,16 @@ class Feed:
             items.extend(self._first)
             self._first.clear()
         if self.beat and not items:
-            items.append(heartbeat(self.live, self._spoken_at))
+            items.append(heartbeat(self.live, self._turn_id, self._spoken_at))
         self.beat = False
         return items
 
     def _events(self, source: SessionLog, limit: int) -> list[Item]:
         items: list[Item] = []
-        for event in source.read(self.after_seq, limit):
+        events = source.read(self.after_seq, limit)
+        if not events:
+            self.after_seq = source.last_seq
+        for event in events:
             self.after_seq = event.seq
             if self._turn_id:
                 if event.turn_id != self._turn_id:
@@ -186,34 +197,43 @@ class WatchSession:
             reset = None if after_seq is None else _reset(live.log, epoch, after_seq)
             if after_seq is not None and reset is None:
                 return self._feed(live, after_seq, "", wake)
-            async with live.lock:
-                messages = await self._store.read(
-                    lambda tx: tx.messages.page(
-                        live.session_id, after=None, limit=SNAPSHOT_MESSAGES + 1, newest_first=True, generation=0
-                    )
-                )
-                # No commit happens while the lock is held, so storage and log agree here; deltas are only in the log.
-                feed = self._feed(live, live.log.last_seq, "", wake)
-                if reset is not None:
-                    feed.put(
-                        turn_pb2.SessionReset(
-                            session_id=live.session_id, reason=reset, epoch=live.log.epoch, seq=live.log.last_seq
-                        )
-                    )
-                snapshot = turn_pb2.SessionSnapshot(
-                    session_id=live.session_id,
-                    epoch=live.log.epoch,
-                    seq=live.log.last_seq,
-                    messages=[turn_event.message(m) for m in reversed(messages[:SNAPSHOT_MESSAGES])],
-                    truncated=len(messages) > SNAPSHOT_MESSAGES,
-                    queued_turn_ids=[queued.turn.turn_id for queued in live.queued],
-                )
-                if live.running is not None:
-                    snapshot.active_turn.CopyFrom(_active(live.running))
-                feed.put(snapshot)
-                return feed
+            feed = self._feed(live, live.log.last_seq, "", wake)
+            try:
+                await self._introduce(feed, reset)
+            except BaseException:
+                feed.close()
+                raise
+            return feed
         finally:
             self._live.release(live)
+
+    async def _introduce(self, feed: Feed, reset: turn_pb2.ResetReason.ValueType | None) -> None:
+        """Put a snapshot ahead of the feed's events, and a reset ahead of that when there is a reason for one."""
+        live = feed.live
+        # No commit happens while the lock is held, so storage and log agree here; deltas are only in the log.
+        async with live.lock:
+            messages = await self._store.read(
+                lambda tx: tx.messages.page(
+                    live.session_id, after=None, limit=SNAPSHOT_MESSAGES + 1, newest_first=True, generation=0
+                )
+            )
+            log = live.log
+            if reset is not None:
+                feed.put(
+                    turn_pb2.SessionReset(session_id=live.session_id, reason=reset, epoch=log.epoch, seq=log.last_seq)
+                )
+            snapshot = turn_pb2.SessionSnapshot(
+                session_id=live.session_id,
+                epoch=log.epoch,
+                seq=log.last_seq,
+                messages=[turn_event.message(m) for m in reversed(messages[:SNAPSHOT_MESSAGES])],
+                truncated=len(messages) > SNAPSHOT_MESSAGES,
+                queued_turn_ids=[queued.turn.turn_id for queued in live.queued],
+            )
+            if live.running is not None:
+                snapshot.active_turn.CopyFrom(_active(live.running))
+            feed.put(snapshot)
+            feed.begin(log)
 
     def _feed(self, live: LiveSession, after_seq: int, turn_id: str, wake: Callable[[], None]) -> Feed:
         return Feed(
@@ -221,10 +241,14 @@ class WatchSession:
         )
 
     async def _load(self, feed: Feed) -> None:
-        """Give a feed the next stored events after its cursor."""
+        """Give a feed the next stored events after its cursor, or a new beginning when the session has a new epoch."""
         live, after_seq = feed.live, feed.after_seq
         floor, epoch = live.log.floor, live.log.epoch
         try:
+            if epoch != feed.epoch:
+                await self._introduce(feed, turn_pb2.RESET_REASON_EPOCH_CHANGED)
+                feed.loaded(None)
+                return
             backlog = await self._store.read(lambda tx: replay(tx, live.session_id, epoch, after_seq, floor))
         except GatewayError as error:
             feed.loaded(None, error)
@@ -232,9 +256,9 @@ class WatchSession:
             feed.loaded(backlog)
 
 
-def heartbeat(live: LiveSession, now: float) -> turn_pb2.Heartbeat:
-    """The session's state of health."""
-    active = live.running or (live.queued[0] if live.queued else None)
+def heartbeat(live: LiveSession, turn_id: str, now: float) -> turn_pb2.Heartbeat:
+    """How a turn, or without one the session's next turn, is doing at the monotonic time `now`."""
+    active = next((a for a in live.active() if turn_id in ("", a.turn.turn_id)), None)
     if active is None:
         return turn_pb2.Heartbeat(session_id=live.session_id)
     idle = int((now - active.upstream_at) * 1000) if active.upstream_at else 0
