@@ -6,8 +6,7 @@ thread, at `warm()` or at first use. Built by app; errors are made by faults.
 """
 
 import asyncio
-from collections.abc import AsyncIterator
-from contextlib import aclosing, suppress
+from contextlib import suppress
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
@@ -20,17 +19,13 @@ from gateway.providers.sse import SseError, SseParser
 from gateway.usecases.ports import AnswerSink, Ending, ModelRequest
 
 if TYPE_CHECKING:
+    from aiohttp import StreamReader
     from anthropic import APIStatusError, AsyncAnthropic
     from anthropic.types import MessageParam
 
 ANTHROPIC_URL = "https://api.anthropic.com"
 CONNECT_SECONDS = 10.0
-# Turns have their own, shorter limits; this one only keeps a forgotten connection from living for ever.
-READ_SECONDS = 600.0
 TEST_SECONDS = 15.0
-# Shorter than any usual server keeps an idle connection, so that a request is never written to one being closed: that
-# could not be told from a request that was executed, and would have to fail.
-KEEP_IDLE_SECONDS = 3.0
 # How long to wait after the last event for the end of the body, without which the connection cannot be used again.
 BODY_END_SECONDS = 0.02
 _NO_KEY = "none"
@@ -59,7 +54,8 @@ class AnthropicProvider:
         client = await self._client_for(key)
         import aiohttp
         import anthropic
-        import httpx2
+
+        from gateway.providers.transport import CONTENT
 
         stream = MessageStream(sink)
         try:
@@ -72,10 +68,7 @@ class AnthropicProvider:
                 # Compressed events would wait for one another.
                 extra_headers={"accept-encoding": "identity"},
             ) as response:
-                raw = response.http_response
-                chunks = raw.aiter_bytes() if "content-encoding" in raw.headers else raw.aiter_raw()
-                async with aclosing(chunks):
-                    await _read(chunks, stream, sink)
+                await _read(response.http_response.extensions[CONTENT], stream, sink)
         except anthropic.APIStatusError as error:
             raise self._refused(error, key) from None
         except anthropic.APIConnectionError as error:
@@ -84,9 +77,7 @@ class AnthropicProvider:
             raise faults.broken_off(self.name, error.error, key) from None
         except (MalformedError, SseError):
             raise faults.truncated(self.name, "turned unreadable") from None
-        except httpx2.TimeoutException:
-            raise faults.silent(self.name) from None
-        except (httpx2.HTTPError, httpx2.StreamError, aiohttp.ClientError, OSError):
+        except (aiohttp.ClientError, OSError):
             raise faults.truncated(self.name, "was cut off") from None
         if not stream.finished:
             raise faults.truncated(self.name, "stopped")
@@ -145,25 +136,19 @@ class AnthropicProvider:
 
     def _not_answered(self, error: Exception) -> GatewayError:
         """No answer came: was the request sent? The SDK tells only by what it was caused by."""
-        import aiohttp
         import httpx2
 
-        cause: BaseException | None = error
-        while cause is not None:
-            if isinstance(cause, aiohttp.ClientConnectorError | aiohttp.InvalidURL | aiohttp.ConnectionTimeoutError):
-                return faults.unreachable(self.name)
-            if isinstance(cause, httpx2.ConnectTimeout | httpx2.UnsupportedProtocol):
-                return faults.unreachable(self.name)
-            if isinstance(cause, httpx2.TimeoutException):
-                return faults.silent(self.name)
-            cause = cause.__cause__
+        if isinstance(error.__cause__, httpx2.ConnectError | httpx2.ConnectTimeout):
+            return faults.unreachable(self.name)
+        if isinstance(error.__cause__, httpx2.TimeoutException):
+            return faults.silent(self.name)
         return faults.truncated(self.name, "was cut off")
 
 
-async def _read(chunks: AsyncIterator[bytes], stream: MessageStream, sink: AnswerSink) -> None:
+async def _read(content: "StreamReader", stream: MessageStream, sink: AnswerSink) -> None:
     """Until the last event, or the end of the body."""
     parser = SseParser()
-    async for chunk in chunks:
+    while chunk := await content.readany():
         sink.progress()
         if events := parser.feed(chunk):
             stream.feed(events)
@@ -172,11 +157,10 @@ async def _read(chunks: AsyncIterator[bytes], stream: MessageStream, sink: Answe
     else:
         return
     import aiohttp
-    import httpx2
 
-    with suppress(TimeoutError, httpx2.HTTPError, aiohttp.ClientError, OSError):
+    with suppress(TimeoutError, aiohttp.ClientError, OSError):
         async with asyncio.timeout(BODY_END_SECONDS):
-            async for _ in chunks:
+            while await content.readany():
                 pass
 
 
@@ -193,18 +177,23 @@ def _new_client(base_url: str) -> "AsyncAnthropic":
     import anthropic.resources.models
     import httpx2
 
-    http_client = anthropic.DefaultAioHttpClient(
-        timeout=httpx2.Timeout(READ_SECONDS, connect=CONNECT_SECONDS),
-        limits=httpx2.Limits(max_connections=1000, keepalive_expiry=KEEP_IDLE_SECONDS),
+    from gateway.providers.transport import AiohttpTransport
+
+    # Nobody means a proxy to reach their own machine.
+    use_proxies = urlsplit(base_url).hostname not in ("127.0.0.1", "localhost", "::1")
+    http_client = httpx2.AsyncClient(
+        transport=AiohttpTransport(use_proxies=use_proxies),
+        # Turns have limits of their own for everything after the connection.
+        timeout=httpx2.Timeout(None, connect=CONNECT_SECONDS),
         # A redirect would carry the conversation to somebody nobody chose.
         follow_redirects=False,
-        # Nobody means a proxy to reach their own machine.
-        trust_env=urlsplit(base_url).hostname not in ("127.0.0.1", "localhost", "::1"),
+        trust_env=False,
     )
     client = anthropic.AsyncAnthropic(
         api_key=_NO_KEY,
         base_url=base_url,
         max_retries=0,
+        timeout=http_client.timeout,
         http_client=http_client,
         open_telemetry=False,
         webhook_key="",

@@ -132,7 +132,7 @@ async def test_each_delta_is_handed_on_at_once(provider: AnthropicProvider, upst
 async def test_a_connection_is_used_again(provider: AnthropicProvider, upstream: Upstream) -> None:
     for _ in range(3):
         await provider.generate(request("claude-sonnet-5-5", key=SECRET), RecordingSink())
-    session = provider._client._client._transport.client  # type: ignore[union-attr]
+    session = provider._client._client._transport._session  # type: ignore[union-attr]
     assert sum(len(kept) for kept in session.connector._conns.values()) == 1
 
 
