@@ -60,10 +60,13 @@ class HeadTimer:
 
 
 @asynccontextmanager
-async def serve(config: Config, link: Link, head_seconds: float = HEAD_SECONDS) -> AsyncIterator[int]:
+async def serve(
+    config: Config, link: Link, head_seconds: float = HEAD_SECONDS, link_seconds: float = LINK_SECONDS
+) -> AsyncIterator[int]:
     """Run the bridge while the context lasts; gives the port it listens on.
 
-    The link is run but not made or closed here. Raises OSError when none of the ports is free.
+    head_seconds: see HEAD_SECONDS. link_seconds: how long to wait for the gateway before the port is given. The link
+    is run but not made or closed here. Raises OSError when none of the ports is free.
     """
     codecs = {level: Codec(level) for level in (1, 2)}
     channels = Channels(link, codecs.values())
@@ -80,7 +83,7 @@ async def serve(config: Config, link: Link, head_seconds: float = HEAD_SECONDS) 
         server = await _listen(config, runner, timer)
         # The first client should find a gateway; but a bridge without one serves too, and says so.
         with suppress(TimeoutError):
-            async with asyncio.timeout(LINK_SECONDS):
+            async with asyncio.timeout(link_seconds):
                 await link.opened()
         try:
             yield int(server.sockets[0].getsockname()[1])

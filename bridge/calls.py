@@ -66,7 +66,7 @@ class GrpcLink:
         return self._outbox is not None
 
     async def opened(self) -> None:
-        """Wait for the first call."""
+        """Wait until there is a call."""
         await self._opened.wait()
 
     async def run(self, receiver: Receiver) -> None:
@@ -97,6 +97,7 @@ class GrpcLink:
                 call.cancel()
                 outbox.close()
                 self._outbox = None
+                self._opened.clear()
                 receiver.on_lost()
             # At once the first time: until the gateway is back, channel_ready waits.
             await asyncio.sleep(wait * random.uniform(0.5, 1.0))

@@ -46,18 +46,13 @@ async def running(socket: Path) -> AsyncIterator[tuple[GrpcLink, Recorder]]:
         await link.close()
 
 
-async def connected(link: GrpcLink) -> None:
-    while not link.connected:  # noqa: ASYNC110 (the link tells nobody)
-        await asyncio.sleep(0)
-
-
 def chat(channel: int, request_id: str) -> ChannelRequest:
     return ChannelRequest(channel=channel, frame={"id": request_id, "chat_send": {"content": "x"}})
 
 
 async def test_requests_keep_their_order(gateway: CannedGateway, socket_path: Path) -> None:
     async with running(socket_path) as (link, recorder):
-        await connected(link)
+        await link.opened()
         link.send(ChannelRequest(channel=1, open=ChannelOpen(level=1)))
         for number in range(200):
             link.send(chat(1, str(number)))
@@ -76,7 +71,7 @@ async def test_lost_and_found(socket_path: Path) -> None:
         for _ in range(3):
             canned = CannedGateway()
             async with running_gateway(canned, socket_path):
-                await connected(link)
+                await link.opened()
                 link.send(ChannelRequest(channel=1, open=ChannelOpen(level=1)))
                 await canned.until(1, "open")
                 recorder.lost.clear()
@@ -86,11 +81,11 @@ async def test_lost_and_found(socket_path: Path) -> None:
 
 async def test_fault_of_the_receiver_starts_afresh(gateway: CannedGateway, socket_path: Path) -> None:
     async with running(socket_path) as (link, recorder):
-        await connected(link)
+        await link.opened()
         recorder.faulty = True
         link.send(chat(1, "a"))
         await recorder.lost.wait()
-        await connected(link)
+        await link.opened()
         link.send(chat(2, "b"))
         assert (await recorder.responses.get()).channels[0].recipients[0].channel == 2
 
