@@ -64,33 +64,30 @@ async def model(folder: Path) -> AsyncIterator[tuple[str, dict[str, str]]]:
     yield "scripted/echo", {}
 
 
-def tail(log: Path) -> str:
-    """The end of a log."""
-    return log.read_text(encoding="utf-8", errors="replace")[-4000:]
-
-
 @asynccontextmanager
 async def telling(log: str) -> AsyncIterator[None]:
     """When something fails inside, show the end of the servers' log."""
     try:
         yield
     except BaseException:
-        sys.stderr.write(tail(Path(log)))
+        sys.stderr.write(content(Path(log))[-4000:])
         raise
 
 
 async def running(home: Path, up: Process) -> dict[str, Any]:
-    """What runtime.json says, as soon as both servers are up."""
-    while up.returncode is None:
-        try:
-            runtime: dict[str, Any] = json.loads((home / "runtime.json").read_text(encoding="utf-8"))
-            _, writer = await asyncio.open_connection("127.0.0.1", runtime["port"])
-        except (OSError, ValueError):
-            await asyncio.sleep(0.1)
-        else:
-            writer.close()
-            return runtime
-    raise SystemExit(f"agentspace up ended with {up.returncode}")
+    """Show what `up` says until it is ready; returns what runtime.json says."""
+    assert up.stdout is not None
+    while line := (await up.stdout.readline()).decode().rstrip():
+        print(line, flush=True)
+        if line == "ready":
+            found: dict[str, Any] = json.loads(content(home / "runtime.json"))
+            return found
+    raise SystemExit("agentspace up did not get ready")
+
+
+def content(file: Path) -> str:
+    """The text of a file."""
+    return file.read_text(encoding="utf-8", errors="replace")
 
 
 async def over_websocket(url: str, questions: tuple[str, ...]) -> str:
@@ -141,7 +138,10 @@ async def main() -> None:
             up = (COMMAND, "up", "--host", "127.0.0.1", "--port", "0", "--grpc-port", "0", "--home", str(home))
             heading("agentspace up")
             with (Path(folder) / "up.log").open("wb") as log:
-                async with process(*up, "--model", name, env=environment, stderr=log) as servers, telling(log.name):
+                async with (
+                    process(*up, "--model", name, env=environment, stdout=PIPE, stderr=log) as servers,
+                    telling(log.name),
+                ):
                     runtime = await running(home, servers)
                     heading(f"over the WebSocket, port {runtime['port']}")
                     session_id = await over_websocket(f"http://127.0.0.1:{runtime['port']}", OVER_WEBSOCKET)
