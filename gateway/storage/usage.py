@@ -94,7 +94,9 @@ class SqlUsage:
             record.created_ms,
         )
         total_pico = charge.total_pico if charge.priced else 0
-        sums = (record.model, counts.input, counts.output, total_pico, 1, int(not charge.priced))
+        # An attempt without a token, one that was refused for instance, is a row of the ledger but no use of the model.
+        used = int(counts.total > 0)
+        sums = (record.model, counts.input, counts.output, total_pico, used, used * int(not charge.priced))
         self._link.run(_ADD, row[0], *sums)
         self._link.run(_ADD, 0, *sums)
 
