@@ -8,9 +8,9 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 KEPT = frozenset("\n\t")
-CONTROLS = {code: None for code in [*range(0x20), *range(0x7F, 0xA0)] if chr(code) not in KEPT}
-# Marks that turn the direction of text around can hide what a line says.
-CONTROLS.update(dict.fromkeys([*range(0x202A, 0x202F), *range(0x2066, 0x206A)]))
+# With the controls, the marks that turn the direction of text around: they can hide what a line says.
+UNWANTED = (range(0x20), range(0x7F, 0xA0), range(0x202A, 0x202F), range(0x2066, 0x206A))
+CONTROLS = {code: None for codes in UNWANTED for code in codes if chr(code) not in KEPT}
 
 
 def clean(text: str) -> str:

@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+import shlex
 import signal
 import socket
 from collections.abc import Callable
@@ -176,7 +177,7 @@ async def announce(plan: Plan, port: int, grpc_port: int) -> None:
     else:
         print(f"not ready: {'; '.join(http.missing(said)) or 'no model can be reached'}")
         print("  agentspace keys set anthropic      stores a key; or start with --model scripted/echo")
-    home = "" if plan.home == home_folder() else f" --home {plan.home}"
+    home = "" if plan.home == home_folder() else f" --home {shlex.quote(str(plan.home))}"
     print("\nTry:")
     print(f'  agentspace chat{home} "hello"')
     print(f"  grpcurl -plaintext {name}:{grpc_port} agentspace.v1.SessionService/ListSessions", flush=True)
