@@ -44,7 +44,7 @@ class AiohttpTransport(httpx2.AsyncBaseTransport):
                 allow_redirects=False,
                 timeout=aiohttp.ClientTimeout(sock_connect=limits.get("connect"), sock_read=limits.get("read")),
             )
-        except (aiohttp.ClientConnectorError, aiohttp.InvalidURL) as error:
+        except (aiohttp.ClientConnectorError, aiohttp.InvalidURL, aiohttp.NonHttpUrlClientError) as error:
             raise httpx2.ConnectError(type(error).__name__) from None
         except aiohttp.ConnectionTimeoutError as error:
             raise httpx2.ConnectTimeout(type(error).__name__) from None
