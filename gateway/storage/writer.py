@@ -114,7 +114,7 @@ class Writer:
             return self._alone(*batch[0], connection) if len(batch) == 1 else self._together(batch, connection)
         except sqlite3.Error as error:
             _log.error("a transaction of %d works failed: %s", len(batch), error)
-            self._heal(error)
+            self._heal()
             return [(future, None, unavailable(error)) for _, future in batch]
 
     def _alone(self, work: Work, future: "asyncio.Future[Any]", connection: sqlite3.Connection) -> list[Outcome]:
@@ -148,21 +148,17 @@ class Writer:
         connection.execute("COMMIT")
         return outcomes
 
-    def _heal(self, error: sqlite3.Error) -> None:
-        """Take back the transaction. Unless a lock was in the way, go on with a new connection: after a failed write or
-        fsync the old one may believe more than the disk holds."""
+    def _heal(self) -> None:
+        """Take back the transaction. The connection goes on: it knows how much of the log counts, and writes over the
+        rest. A new one could find a commit in the log that was refused because its fsync failed."""
         connection = self._connection
-        if connection is None:
-            return
         try:
-            if connection.in_transaction:
+            if connection is not None and connection.in_transaction:
                 connection.execute("ROLLBACK")
-            if getattr(error, "sqlite_errorcode", 0) & 0xFF in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED):
-                return
-        except sqlite3.Error as failure:
-            _log.error("a rollback failed: %s", failure)
-        self._connection = None
-        close(connection)
+        except sqlite3.Error as error:
+            _log.error("a rollback failed, a new connection is made: %s", error)
+            close(connection)
+            self._connection = None
 
     def _checkpoint(self) -> None:
         connection = self._connection

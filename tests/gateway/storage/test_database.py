@@ -1,4 +1,5 @@
 import asyncio
+import shutil
 import stat
 import subprocess
 import sys
@@ -60,6 +61,31 @@ async def main():
     await store.write(lambda tx: tx.messages.insert(message("after", text="x" * 100_000)))
     assert [m.message_id for m in await store.read(lambda tx: tx.messages.history("s1"))] == [*kept, "after"]
     await store.close()
+
+asyncio.run(main())
+"""
+
+FAILING = """
+import asyncio, pathlib, sys
+from gateway.domain.error import GatewayError
+from gateway.storage.database import Database
+from tests.gateway.storage.samples import session
+
+async def main():
+    store = await Database.open(pathlib.Path(sys.argv[1]))
+    kept, refused = set(), set()
+    for number in range(40):
+        try:
+            await store.write(lambda tx: tx.sessions.insert(session(f"s{number}")))
+            kept.add(f"s{number}")
+        except GatewayError as error:
+            assert error.reason == 26, error
+            refused.add(f"s{number}")
+    assert refused and kept, (refused, kept)
+    found = await store.read(lambda tx: tx.sessions.page(after=None, limit=99, agent_id="", deleted=False))
+    assert {s.session_id for s in found} == kept
+    await store.close()
+    print(len(kept))
 
 asyncio.run(main())
 """
@@ -131,6 +157,25 @@ async def test_a_full_disk_takes_nothing_and_ends_when_there_is_room(path: Path)
     child = await asyncio.create_subprocess_exec(sys.executable, "-c", FULL, path, stderr=subprocess.PIPE)
     _, said = await child.communicate()
     assert child.returncode == 0, said.decode()
+
+
+@pytest.mark.skipif(shutil.which("strace") is None, reason="strace makes the faults")
+@pytest.mark.parametrize("call", ["fdatasync", "pwrite64"])
+async def test_what_the_disk_refused_is_not_there(path: Path, call: str) -> None:
+    """A failed write or fsync is never made good by the one after it."""
+    fault = f"inject={call}:error=EIO:when={'20..30' if call == 'fdatasync' else '130+31'}"
+    child = await asyncio.create_subprocess_exec(
+        *("strace", "-f", "-qq", "-o", "/dev/null", "-e", f"trace={call}", "-e", fault),
+        *(sys.executable, "-c", FAILING, path),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+    )
+    kept, said = await child.communicate()
+    assert child.returncode == 0, said.decode()
+    connection = prepare(path)
+    assert connection.execute("PRAGMA integrity_check").fetchone() == ("ok",)
+    assert connection.execute("SELECT count(*) FROM sessions").fetchone() == (int(kept),)
+    connection.close()
 
 
 async def test_a_kill_loses_nothing_that_was_answered(path: Path) -> None:
