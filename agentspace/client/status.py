@@ -34,8 +34,16 @@ def from_rpc(error: grpc.aio.AioRpcError) -> errors.AgentSpaceError:
         elif detail.Unpack(retry):
             retry_after = retry.retry_delay.ToTimedelta().total_seconds()
     if reason:
-        message = status.message
-        return errors.build(reason, message, retryable=retryable(reason), retry_after=retry_after, metadata=metadata)
+        # Beside the reason's own metadata the gateway tells there what an Error message has fields for.
+        said, execution = metadata.pop("retryable", ""), metadata.pop("execution", "")
+        return errors.build(
+            reason,
+            status.message,
+            retryable=said == "true" if said else retryable(reason),
+            retry_after=retry_after,
+            metadata=metadata,
+            execution=execution,
+        )
     text = error.details() or error.code().name
     if error.code() in BROKEN:
         return errors.unreachable(text)

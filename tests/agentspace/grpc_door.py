@@ -102,7 +102,7 @@ class GrpcDoor(chat_service_pb2_grpc.ChatServiceServicer, session_service_pb2_gr
 
     async def GetSession(self, request: sessions.GetSessionRequest, context: Context) -> sessions.GetSessionResponse:
         detail = error_details_pb2.ErrorInfo(
-            reason="SESSION_NOT_FOUND", domain="agentspace.dev", metadata={"sessionId": request.session_id}
+            reason="SESSION_NOT_FOUND", domain="agentspace.dev", metadata={"sessionId": request.session_id, **FACTS}
         )
         retry = error_details_pb2.RetryInfo(retry_delay=duration_pb2.Duration(seconds=2))
         packed = [any_pb2.Any(), any_pb2.Any()]
@@ -114,6 +114,7 @@ class GrpcDoor(chat_service_pb2_grpc.ChatServiceServicer, session_service_pb2_gr
         raise AssertionError
 
 
+FACTS = {"retryable": "false", "execution": "not_started"}
 NAMES: dict[type, str] = {
     turn_pb2.MessageCommitted: "message",
     turn_pb2.TurnStarted: "started",

@@ -30,6 +30,7 @@ async def test_errors_carry_what_the_server_said() -> None:
         assert (caught.value.reason, caught.value.message) == ("SESSION_NOT_FOUND", "no such session")
         assert caught.value.metadata == {"sessionId": "x"}
         assert (caught.value.retryable, caught.value.retry_after) == (False, 2.0)
+        assert caught.value.execution == "not_started"
 
 
 async def test_turns() -> None:
