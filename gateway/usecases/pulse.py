@@ -75,7 +75,7 @@ class Pulse:
         if now - active.began_at > limits.total:
             return "total"
         if not active.upstream_at:
-            return "first_byte" if now - active.dispatched_at > limits.first_byte else ""
+            return "first_byte" if now - (active.dispatched_at or active.began_at) > limits.first_byte else ""
         if now - active.upstream_at > limits.idle:
             return "idle"
         return "idle" if now - max(active.content_at, active.dispatched_at) > limits.pinged else ""

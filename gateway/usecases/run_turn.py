@@ -142,6 +142,8 @@ class RunTurn:
         in_flight = False
         try:
             for attempt in range(ATTEMPTS):
+                if active.stop is not None:
+                    raise asyncio.CancelledError
                 active.phase = turn_pb2.TURN_PHASE_DISPATCHING
                 active.dispatched_at = self._clock.monotonic()
                 in_flight = True
@@ -276,7 +278,9 @@ class RunTurn:
         have."""
         if active.stop is None and active.task is not None and not active.ending:
             active.stop = reason
-            active.task.cancel()
+            # A task that is cancelled before its first step would never run the code that ends the turn.
+            if active.dispatched_at:
+                active.task.cancel()
 
 
 def interrupted() -> Stopped:

@@ -103,10 +103,16 @@ class SendMessage:
             return await self._in_new_session(send, caller, wake)
         live = await self._live.acquire(names.resolve_session(send.session))
         try:
-            if send.on_busy == INTERRUPT:
+            while True:
+                async with held(live):
+                    if live.running is None:
+                        return await self._in_session(send, caller, wake, live)
+                    # The first use of the key may have been committed since: it is followed, not refused or cancelled.
+                    if send.idempotency_key and (feed := await self._repeat(send, caller, wake)) is not None:
+                        return feed
+                    if send.on_busy != INTERRUPT:
+                        return await self._in_session(send, caller, wake, live)
                 await self._cancel.session(live)
-            async with held(live):
-                return await self._in_session(send, caller, wake, live)
         finally:
             self._live.release(live)
 
@@ -135,8 +141,10 @@ class SendMessage:
             self._live.release(live)
 
     async def _in_session(self, send: Send, caller: Principal, wake: Callable[[], None], live: LiveSession) -> Feed:
+        if self._run.draining:
+            raise shutting_down()
         busy = live.running
-        if busy is not None and send.on_busy not in (QUEUE, INTERRUPT):
+        if busy is not None and send.on_busy != QUEUE:
             raise GatewayError(
                 error_pb2.ERROR_REASON_STREAM_IN_PROGRESS,
                 "the session has a running turn; wait for its end, cancel it, or send with onBusy",
