@@ -12,7 +12,7 @@ import sys
 from bridge.app import serve
 from bridge.config import Config as BridgeConfig
 from bridge.config import read_config as read_bridge_config
-from gateway.__main__ import EndOfInput, event_loop
+from gateway.__main__ import EndOfInput, event_loop, let_threads_in
 from gateway.app import App
 from gateway.config import Config as GatewayConfig
 from gateway.config import read_config as read_gateway_config
@@ -69,6 +69,7 @@ def main() -> None:
     """Read the settings and run."""
     gateway, bridge = read_configs(sys.argv[1:])
     set_up_logging()
+    let_threads_in()
     try:
         with asyncio.Runner(loop_factory=event_loop()) as runner:
             runner.run(run(gateway, bridge))

@@ -87,15 +87,14 @@ class TurnUsage:
 
     def plus(self, record: UsageRecord) -> "TurnUsage":
         """With one more attempt."""
-        first = self.attempts == 0
-        same_list = first or self.charge.price_version == record.charge.price_version
+        versions = {charge.price_version for charge in (self.charge, record.charge) if charge.price_version}
         return TurnUsage(
             self.counts + record.counts,
             Charge(
                 self.charge.input_pico + record.charge.input_pico,
                 self.charge.output_pico + record.charge.output_pico,
                 self.charge.priced and record.charge.priced,
-                record.charge.price_version if same_list else "",
+                versions.pop() if len(versions) == 1 else "",
             ),
             max(self.status, record.status),
             self.attempts + 1,

@@ -1,8 +1,12 @@
 """The audit log in a transaction: the port `Audit`. Called by use cases, through transaction."""
 
+import sqlite3
+
 from sqlalchemy import insert, select
 
+from agentspace.v1 import error_pb2
 from gateway.domain.audit import AuditEvent
+from gateway.domain.error import GatewayError
 from gateway.storage.statement import Link, Statement, limited, value
 from gateway.storage.tables import audit_log
 
@@ -30,8 +34,13 @@ class SqlAudit:
         self._link = link
 
     def append(self, event: AuditEvent) -> None:
-        """Add a row; the database gives the event its id."""
-        self._link.run(_APPEND, event.created_ms, event.principal, event.action, event.subject, event.outcome)
+        """Add a row; the database gives the event its id. Raises AUDIT_UNAVAILABLE when it refuses the row."""
+        try:
+            self._link.run(_APPEND, event.created_ms, event.principal, event.action, event.subject, event.outcome)
+        except sqlite3.IntegrityError as error:
+            raise GatewayError(
+                error_pb2.ERROR_REASON_AUDIT_UNAVAILABLE, f"the audit log refuses the record: {error}"
+            ) from error
 
     def page(self, *, after: int | None, limit: int) -> list[AuditEvent]:
         """Newest first by event_id; `after` is that of the last one seen."""

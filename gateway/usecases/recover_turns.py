@@ -2,7 +2,7 @@
 doors open.
 
 A turn that was running ends as interrupted with its text up to the last checkpoint; it is never generated again. Turns
-that were waiting run, in their order. Where events may have been announced and lost, the session gets a new epoch.
+that were waiting run, in their order, unless their session was deleted. Where events may have been announced and lost, the session gets a new epoch.
 """
 
 import asyncio
@@ -16,7 +16,7 @@ from gateway.domain.message import Message
 from gateway.domain.price import charge
 from gateway.domain.session import Session
 from gateway.domain.session_log import SessionLog
-from gateway.domain.turn import INTERRUPTED, RUNNING, Turn
+from gateway.domain.turn import CANCELLED, INTERRUPTED, RUNNING, Turn
 from gateway.domain.turn_log import TurnLog
 from gateway.domain.usage import TurnUsage, UsageRecord
 from gateway.usecases.live_sessions import ActiveTurn, LiveSessions
@@ -85,6 +85,10 @@ class RecoverTurns:
                 turn = replace(turn, positions=replace(turn.positions, message=last_seq))
             if turn.state == RUNNING:
                 last_seq = self._interrupt(tx, turn, last_seq)
+            elif session.deleted_ms:
+                last_seq += 1
+                positions = replace(turn.positions, ended=last_seq)
+                tx.turns.update(replace(turn, state=CANCELLED, ended_ms=self._clock.now_ms(), positions=positions))
             else:
                 tx.turns.set_positions(turn.turn_id, turn.positions)
                 queued.append(turn)
