@@ -36,6 +36,12 @@ class Plan:
     model: str | None
     drain_seconds: float
     insecure: bool
+    one_process: bool = False
+
+    def standalone(self) -> list[str]:
+        """The arguments of both servers in one process."""
+        arguments = [*self._both(), "--port", str(self.port), "--grpc-port", str(self.grpc_port)]
+        return [*arguments, "--model", self.model] if self.model else arguments
 
     def gateway(self) -> list[str]:
         """The gateway's arguments."""
@@ -81,6 +87,7 @@ class Plan:
     help="gRPC; like --port.",
 )
 @click.option("--model", "-m", envvar="AGENTSPACE_MODEL", show_envvar=True, help="The default model.")
+@click.option("--one-process", is_flag=True, help="Run both servers in one process: cheaper, and stopped together.")
 @click.option("--insecure", is_flag=True, help="Listen beyond loopback without TLS.")
 @click.option("--drain-seconds", envvar="AGENTSPACE_DRAIN_SECONDS", type=float, default=20.0, hidden=True)
 @home_option
@@ -91,6 +98,7 @@ def up(
     port: int,
     grpc_port: int,
     model: str | None,
+    one_process: bool,
     insecure: bool,
     drain_seconds: float,
     home: Path | None,
@@ -104,7 +112,7 @@ def up(
     given = {name for name in ("port", "grpc_port") if _given(context, name)}
     chosen = choose_port(host, port, firm="port" in given, option="--port")
     grpc_chosen = choose_port(host, grpc_port, firm="grpc_port" in given, option="--grpc-port", taken=chosen)
-    asyncio.run(serve(Plan(folder, host, chosen, grpc_chosen, model, drain_seconds, insecure)))
+    asyncio.run(serve(Plan(folder, host, chosen, grpc_chosen, model, drain_seconds, insecure, one_process)))
 
 
 def choose_port(host: str, port: int, *, firm: bool, option: str, taken: int = 0) -> int:
@@ -150,13 +158,19 @@ async def serve(plan: Plan) -> None:
 
 
 async def start(plan: Plan, children: list[Child]) -> None:
-    """Start the gateway, then the bridge, and print where they are."""
-    gateway = await Child.start("gateway", *plan.gateway())
-    children.append(gateway)
-    grpc_port = int((await gateway.ready())["grpcPort"])
-    bridge = await Child.start("bridge", *plan.bridge(grpc_port))
-    children.append(bridge)
-    port = int((await bridge.ready())["port"])
+    """Start the gateway, then the bridge, or both in one process, and print where they are."""
+    if plan.one_process:
+        both = await Child.start("standalone", *plan.standalone())
+        children.append(both)
+        ready = await both.ready()
+        port, grpc_port = int(ready["port"]), int(ready["grpcPort"])
+    else:
+        gateway = await Child.start("gateway", *plan.gateway())
+        children.append(gateway)
+        grpc_port = int((await gateway.ready())["grpcPort"])
+        bridge = await Child.start("bridge", *plan.bridge(grpc_port))
+        children.append(bridge)
+        port = int((await bridge.ready())["port"])
     started = datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")  # noqa: TID251
     runtime.write(plan.home, pid=os.getpid(), port=port, grpc_port=grpc_port, started_at=started)
     await announce(plan, port, grpc_port)
@@ -188,7 +202,7 @@ async def end(children: list[Child], drain_seconds: float, hurry: asyncio.Event)
 
     async def in_order() -> None:
         for child in children:
-            patience = drain_seconds + GATEWAY_STOP_SECONDS if child.name == "gateway" else BRIDGE_STOP_SECONDS
+            patience = BRIDGE_STOP_SECONDS if child.name == "bridge" else drain_seconds + GATEWAY_STOP_SECONDS
             await child.stop(patience)
 
     ending = asyncio.create_task(in_order())

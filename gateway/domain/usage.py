@@ -87,14 +87,15 @@ class TurnUsage:
 
     def plus(self, record: UsageRecord) -> "TurnUsage":
         """With one more attempt."""
-        versions = {charge.price_version for charge in (self.charge, record.charge) if charge.price_version}
+        new = record.charge.price_version
+        same_list = self.attempts == 0 or new in (self.charge.price_version, "")
         return TurnUsage(
             self.counts + record.counts,
             Charge(
                 self.charge.input_pico + record.charge.input_pico,
                 self.charge.output_pico + record.charge.output_pico,
                 self.charge.priced and record.charge.priced,
-                versions.pop() if len(versions) == 1 else "",
+                (new or self.charge.price_version) if same_list else "",
             ),
             max(self.status, record.status),
             self.attempts + 1,

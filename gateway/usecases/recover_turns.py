@@ -2,7 +2,8 @@
 doors open.
 
 A turn that was running ends as interrupted with its text up to the last checkpoint; it is never generated again. Turns
-that were waiting run, in their order, unless their session was deleted. Where events may have been announced and lost, the session gets a new epoch.
+that were waiting run, in their order, unless their session was deleted. Where events may have been announced and lost,
+the session gets a new epoch.
 """
 
 import asyncio
