@@ -78,7 +78,7 @@ async def serve(
     app.add_routes([web.get("/gateway", sockets.handle), *routes.table()])
     runner = web.AppRunner(app, access_log=None, keepalive_timeout=IDLE_SECONDS, shutdown_timeout=STOP_SECONDS)
     await runner.setup()
-    running = asyncio.create_task(link.run(channels))
+    running = asyncio.gather(link.run(channels), sockets.ping_all())
     try:
         server = await _listen(config, runner, timer)
         # The first client should find a gateway; but a bridge without one serves too, and says so.

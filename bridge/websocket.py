@@ -5,6 +5,7 @@ while it is slow or being closed.
 """
 
 import asyncio
+import socket
 from struct import pack
 
 from aiohttp import WSMsgType, web
@@ -19,12 +20,15 @@ from bridge.link import Link, LinkError
 from bridge.protocol import negotiate
 
 MAX_FRAME_BYTES = 1024 * 1024
-HEARTBEAT_SECONDS = 20.0
-"""How long a connection may be silent before it is pinged; half as long again without an answer ends it."""
+PING_SECONDS = 20.0
+"""How often every connection is pinged, so that nobody in between takes it for dead. Whether the peer itself lives is
+TCP's to find out: one that is merely not reading, for however long, is alive."""
+KEEPALIVE_SECONDS = 30
+"""How long TCP lets a silent peer be before it asks, three times ten seconds apart."""
 CLOSE_SECONDS = 5.0
 """How long a client may take to answer a close frame."""
-STALL_SECONDS = 60.0
-"""How long a slow socket may take to read what waits for it."""
+STALL_SECONDS = 900.0
+"""How long a slow socket may take to read what waits for it. Until then it costs its window and no more."""
 HIGH_WATER = 64 * 1024
 """How many bytes may wait in a socket's transport before the socket counts as slow."""
 
@@ -44,6 +48,7 @@ class Socket:
         self._draining: asyncio.Task[None] | None = None
         self._closing: asyncio.Task[None] | None = None
         transport.set_write_buffer_limits(high=HIGH_WATER)
+        _keep_alive(transport)
 
     def attach(self, channels: Channels, level: int, token: str) -> None:
         """Give the socket its channel."""
@@ -59,6 +64,11 @@ class Socket:
         if self._draining is None:
             self._draining = asyncio.create_task(self._drain())
         return False
+
+    def ping(self) -> None:
+        """Ping, unless there is something on its way already."""
+        if not (self._ws.closed or self._transport.is_closing() or self._transport.get_write_buffer_size()):
+            self._transport.write(b"\x89\x00")
 
     def close(self, why: Closing) -> None:
         """Start to close; only the first reason counts."""
@@ -134,54 +144,60 @@ class Sockets:
             protocols=(name,) if name else (),
             # aiohttp refuses what reaches its limit.
             max_msg_size=MAX_FRAME_BYTES + 1,
-            heartbeat=HEARTBEAT_SECONDS,
             timeout=CLOSE_SECONDS,
             compress=False,
         )
         writer = await ws.prepare(request)
         if request.transport is None:
             return ws
-        socket = Socket(ws, writer, request.transport)
-        self._live.add(socket)
+        connection = Socket(ws, writer, request.transport)
+        self._live.add(connection)
         try:
-            if level == 1 or await self._greet(socket, request[TOKEN]):
-                socket.attach(self._channels, level, request[TOKEN])
-                await self._read(ws, socket)
+            if level == 1 or await self._greet(connection, request[TOKEN]):
+                connection.attach(self._channels, level, request[TOKEN])
+                await self._read(ws, connection)
         finally:
-            self._live.discard(socket)
-            await socket.finish()
+            self._live.discard(connection)
+            await connection.finish()
         return ws
+
+    async def ping_all(self) -> None:
+        """Ping every connection now and then, until cancelled."""
+        while True:
+            await asyncio.sleep(PING_SECONDS)
+            for connection in tuple(self._live):
+                connection.ping()
 
     async def close_all(self, why: Closing) -> None:
         """Close every connection, all at once; waits for each at most CLOSE_SECONDS."""
-        sockets = list(self._live)
-        for socket in sockets:
-            socket.close(why)
-        await asyncio.gather(*(socket.closed() for socket in sockets))
+        connections = list(self._live)
+        for connection in connections:
+            connection.close(why)
+        await asyncio.gather(*(connection.closed() for connection in connections))
 
-    async def _read(self, ws: web.WebSocketResponse, socket: Socket) -> None:
-        channel = socket.channel
+    async def _read(self, ws: web.WebSocketResponse, connection: Socket) -> None:
+        channel = connection.channel
         try:
             async for message in ws:
                 if message.type is WSMsgType.TEXT:
                     channel.receive(message.data)
                     await self._link.drain()
-                    await socket.writable()
+                    await connection.writable()
                 elif message.type is WSMsgType.BINARY:
-                    socket.close(closing.BINARY)
+                    connection.close(closing.BINARY)
                     break
         finally:
             channel.end()
 
-    async def _greet(self, socket: Socket, token: str) -> bool:
+    async def _greet(self, connection: Socket, token: str) -> bool:
         try:
             if not self._link.connected:
                 raise LinkError("GATEWAY_UNREACHABLE", "no connection yet")
             text = await self._hello(token)
         except LinkError as error:
-            socket.close(closing.UNAUTHENTICATED if error.reason == "UNAUTHENTICATED" else closing.TRY_LATER)
+            connection.close(closing.UNAUTHENTICATED if error.reason == "UNAUTHENTICATED" else closing.TRY_LATER)
             return False
-        socket.write([text])
+        connection.write([text])
         return True
 
     async def _hello(self, token: str) -> bytes:
@@ -195,6 +211,16 @@ class Sockets:
         if not token:
             self._local_hello = (generation, text)
         return text
+
+
+def _keep_alive(transport: asyncio.Transport) -> None:
+    """Let TCP find out when the peer is gone."""
+    connection = transport.get_extra_info("socket")
+    if connection is not None and connection.family in (socket.AF_INET, socket.AF_INET6):
+        connection.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+        for name, value in (("TCP_KEEPIDLE", KEEPALIVE_SECONDS), ("TCP_KEEPINTVL", 10), ("TCP_KEEPCNT", 3)):
+            if hasattr(socket, name):
+                connection.setsockopt(socket.IPPROTO_TCP, getattr(socket, name), value)
 
 
 def text_header(length: int) -> bytes:
