@@ -76,7 +76,7 @@ class Tree(click.Group):
 
 
 @click.command(cls=Tree, name="agentspace", epilog=EPILOG)
-@click.version_option(package_name="agentspace", message="%(version)s")
+@click.version_option(package_name="agentspace-gateway", message="%(version)s")
 def cli() -> None:
     """The durable home of conversations with language models."""
 
