@@ -301,8 +301,10 @@ def _name(error: GatewayError) -> str:
 
 def _retry_delay(error: GatewayError, attempt: int, touched: bool) -> float | None:
     """Seconds to wait before the next attempt; None when there must be none: the answer had begun, or the error is
-    final."""
+    final. A rate limit without advice is a spent allowance, which another attempt does not bring back."""
     if touched or error.reason not in _RETRIED or attempt + 1 == ATTEMPTS:
+        return None
+    if error.reason == error_pb2.ERROR_REASON_UPSTREAM_RATE_LIMITED and not error.retry_after_ms:
         return None
     if error.retry_after_ms > LONGEST_RETRY_AFTER_MS:
         return None
