@@ -1,9 +1,9 @@
 """What a model is sent: the system prompt and a history that any provider accepts.
 
 `sendable` proves role order and pairing before each dispatch: the messages alternate, begin with the user, hold no
-empty text, and no tool call without its result. What cannot be sent is left out together with the question it belongs
-to, so that no question stands unanswered in what is sent next. A user message without a turn is the summary that a
-compaction put in place of older messages.
+empty text, no tool call without its result, and nothing of an answer that was refused. What cannot be sent is left
+out together with the question it belongs to, so that no question stands unanswered in what is sent next. A user
+message without a turn is the summary that a compaction put in place of older messages.
 """
 
 from collections.abc import Sequence
@@ -72,5 +72,5 @@ def sections(system_prompt: str, history: Sequence[Message]) -> list[Section]:
 
 
 def _text(message: Message) -> str:
-    text = "".join(block.text for block in message.blocks if block.kind == TEXT)
+    text = "".join(block.text for block in message.blocks if block.kind == TEXT and not block.refused)
     return text if text.strip() else ""

@@ -8,7 +8,8 @@ from agentspace.v1.message_pb2 import BlockKind, Role
 @dataclass(frozen=True, slots=True)
 class ContentBlock:
     """One piece of a message. `text` is text, thinking, a tool call's JSON input, or an opaque block's JSON.
-    `complete` False: cut short; never sent to a provider unless it is text."""
+    `complete` False: cut short; never sent to a provider unless it is text. `refused`: of an answer that the provider
+    broke off as against its rules; kept, and never sent again."""
 
     kind: BlockKind.ValueType
     text: str
@@ -16,6 +17,7 @@ class ContentBlock:
     tool_name: str = ""
     signature: str = ""
     complete: bool = True
+    refused: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -70,6 +70,8 @@ def _block(block: ContentBlock) -> dict[str, Any]:
         fields["signature"] = block.signature
     if not block.complete:
         fields["complete"] = False
+    if block.refused:
+        fields["refused"] = True
     return fields
 
 

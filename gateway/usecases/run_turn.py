@@ -220,9 +220,8 @@ class RunTurn:
             usage = usage.plus(record)
         answer = None
         if log.chunks:
-            answer = Message(
-                self._ids.message(), turn.session_id, turn.turn_id, ASSISTANT, log.content(), turn.model, now
-            )
+            content = tuple(replace(block, refused=state == REFUSED) for block in log.content())
+            answer = Message(self._ids.message(), turn.session_id, turn.turn_id, ASSISTANT, content, turn.model, now)
         turn = replace(
             turn,
             state=state,

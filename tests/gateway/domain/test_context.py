@@ -102,6 +102,12 @@ def test_of_an_answer_only_text_is_sent_cut_short_or_not() -> None:
     assert sendable([asked(1, "one?", "t1"), answer]) == pairs("one?", "half an")
 
 
+def test_an_answer_that_was_refused_is_left_out_with_its_question() -> None:
+    answer = Message("msg_2", "s", "t1", ASSISTANT, (ContentBlock(TEXT, "First you", refused=True),), "m", 2, 2)
+    history = [asked(1, "how?", "t1"), answer, asked(3, "else?", "t2"), answered(4, "So.", "t2")]
+    assert sendable(history, asked(5, "now?", "t3")) == pairs("else?", "So.", "now?")
+
+
 def test_a_summary_is_sent_whatever_follows_it() -> None:
     summary = asked(1, "They met.", "")
     start = [f"{SUMMARY_INTRODUCTION}\n\nThey met.", SUMMARY_REPLY]

@@ -34,6 +34,7 @@ def test_a_short_delta_takes_a_byte() -> None:
         tool_name=st.text(),
         signature=st.text(),
         complete=st.booleans(),
+        refused=st.booleans(),
     )
 )
 def test_blocks_come_back(block: ContentBlock) -> None:
