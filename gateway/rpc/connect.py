@@ -23,6 +23,7 @@ DEFAULT_WINDOW_BYTES = 1024 * 1024
 TAKE_CHARACTERS = 64 * 1024
 BATCH_FRAMES = 512
 REQUESTS_AT_ONCE = 256
+CHANNELS_AT_ONCE = 100_000
 
 _BODY = members_by_type(frame_pb2.ServerFrame, "body")
 _LEVEL = {
@@ -38,7 +39,7 @@ _FRAME_TYPE = {
 class _Channel:
     """One client connection."""
 
-    __slots__ = ("caller", "level", "number", "streams", "tasks", "unacknowledged", "window")
+    __slots__ = ("caller", "held", "level", "number", "streams", "tasks", "unacknowledged", "window")
 
     def __init__(self, number: int, caller: Principal, level: int, window: int) -> None:
         self.number = number
@@ -48,6 +49,17 @@ class _Channel:
         self.unacknowledged = 0
         self.streams: set[_Stream] = set()
         self.tasks: set[asyncio.Task[None]] = set()
+        self.held: deque[frame_pb2.ClientFrame] = deque()
+
+    @property
+    def full(self) -> bool:
+        """What is on its way fills the window."""
+        return self.unacknowledged >= self.window
+
+    @property
+    def requests(self) -> int:
+        """How many are open, those held back included."""
+        return len(self.tasks) + len(self.streams) + len(self.held)
 
 
 class _Stream:
@@ -72,7 +84,7 @@ class _Stream:
 
 class Connection:
     """One call of Connect. `on_ready` is called when `collect` has something to give; `spawn` starts the tasks of
-    requests."""
+    requests; `vouched` as in Credentials."""
 
     def __init__(
         self,
@@ -81,11 +93,14 @@ class Connection:
         credentials: Credentials,
         on_ready: Callable[[], None],
         spawn: Callable[[Coroutine[Any, Any, None]], "asyncio.Task[None]"],
+        *,
+        vouched: bool = False,
     ) -> None:
         self._methods = {method.frame: method for method in methods if method.frame}
         self._calls = calls
         self._credentials = credentials
         self._spawn = spawn
+        self._vouched = vouched
         self._channels: dict[int, _Channel] = {}
         self._answers: deque[gateway_service_pb2.ChannelResponse] = deque()
         self.on_ready = on_ready
@@ -107,9 +122,7 @@ class Connection:
                 self._frame(channel, request.frame)
             elif action == "acknowledged_bytes":
                 channel.unacknowledged -= request.acknowledged_bytes
-                if channel.unacknowledged < channel.window:
-                    for stream in channel.streams:
-                        stream.wake()
+                self._go_on(channel)
             elif action == "close":
                 self._close(channel)
 
@@ -118,9 +131,20 @@ class Connection:
         for channel in tuple(self._channels.values()):
             self._close(channel)
 
+    @property
+    def backlog(self) -> int:
+        """Answers that wait to be collected. Who sees many reads no more requests."""
+        return len(self._answers)
+
     def _open(self, number: int, opening: gateway_service_pb2.ChannelOpen) -> None:
+        if number in self._channels:
+            self._refuse(self._channels[number])
+            return
+        if len(self._channels) >= CHANNELS_AT_ONCE:
+            self._send_closed([number], gateway_service_pb2.CLOSE_REASON_PROTOCOL)
+            return
         try:
-            caller = self._credentials.identify(opening.bearer_token)
+            caller = self._credentials.identify(opening.bearer_token, vouched=self._vouched)
         except GatewayError:
             self._send_closed([number], gateway_service_pb2.CLOSE_REASON_UNAUTHENTICATED)
             return
@@ -129,8 +153,24 @@ class Connection:
 
     def _close(self, channel: _Channel) -> None:
         self._channels.pop(channel.number, None)
+        channel.held.clear()
         for stream in tuple(channel.streams):
             self._end(stream)
+
+    def _refuse(self, channel: _Channel) -> None:
+        """The peer broke a rule of Connect."""
+        self._close(channel)
+        self._send_closed([channel.number], gateway_service_pb2.CLOSE_REASON_PROTOCOL)
+
+    def _go_on(self, channel: _Channel) -> None:
+        """There may be room in the window again."""
+        if channel.full:
+            return
+        for stream in channel.streams:
+            stream.wake()
+        held, channel.held = channel.held, deque()
+        for frame in held:
+            self._frame(channel, frame)
 
     def _frame(self, channel: _Channel, frame: frame_pb2.ClientFrame) -> None:
         body = frame.WhichOneof("body")
@@ -138,13 +178,18 @@ class Connection:
             self._answer(channel, frame.id, turn_event.error_message(invalid("type", "expected a known frame")))
         elif body == "session_unwatch":
             self._unwatch(channel, frame.id, frame.session_unwatch.session_id)
-        elif len(channel.tasks) + len(channel.streams) >= REQUESTS_AT_ONCE:
+        elif channel.requests >= REQUESTS_AT_ONCE and channel.full:
+            self._refuse(channel)
+        elif channel.requests >= REQUESTS_AT_ONCE:
             error = GatewayError(
                 error_pb2.ERROR_REASON_TOO_MANY_STREAMS,
                 f"{REQUESTS_AT_ONCE} requests are open on this connection",
                 metadata={"limit": str(REQUESTS_AT_ONCE)},
             )
             self._answer(channel, frame.id, turn_event.error_message(error))
+        elif channel.full:
+            # Its answer would wait here for a peer that does not read.
+            channel.held.append(frame)
         else:
             method = self._methods[_FRAME_TYPE[body]]
             request: Message = getattr(frame, body)
@@ -191,18 +236,13 @@ class Connection:
     # --- out --------------------------------------------------------------------------------------------------------
 
     def restart(self) -> None:
-        """Tell every channel that the gateway goes down. When that has left, the call is to end."""
+        """Tell every channel, after what is ready for it, that the gateway goes down. When `collect` has given that,
+        the call is to end."""
         self.ending = True
-        self._send_closed(list(self._channels), gateway_service_pb2.CLOSE_REASON_RESTART)
+        self._signal()
 
     def _send_closed(self, numbers: list[int], reason: gateway_service_pb2.CloseReason.ValueType) -> None:
-        for number in numbers:
-            self._answers.append(
-                gateway_service_pb2.ChannelResponse(
-                    recipients=[gateway_service_pb2.Recipient(channel=number)],
-                    closed=gateway_service_pb2.ChannelClosed(reason=reason),
-                )
-            )
+        self._answers.append(_closed(numbers, reason))
         self._signal()
 
     def _answer(self, channel: _Channel, request_id: str, body: Message) -> None:
@@ -233,7 +273,7 @@ class Connection:
                 self.awake[stream] = None
                 continue
             channel, feed = stream.channel, stream.feed
-            if feed is None or channel.unacknowledged >= channel.window:
+            if feed is None or channel.full:
                 continue
             for item in feed.take(TAKE_CHARACTERS):
                 if _LEVEL[type(item)] > channel.level:
@@ -249,10 +289,22 @@ class Connection:
                 channel.unacknowledged += sizes[id(item)]
             if feed.done:
                 self._end(stream)
+        if self.ending and not (self._answers or self.awake):
+            out.append(_closed(list(self._channels), gateway_service_pb2.CLOSE_REASON_RESTART))
+            self.close()
         self.is_ready = bool(self._answers or self.awake)
         if self.is_ready:
             self.on_ready()
         return batch if len(out) else None
+
+
+def _closed(
+    numbers: list[int], reason: gateway_service_pb2.CloseReason.ValueType
+) -> gateway_service_pb2.ChannelResponse:
+    return gateway_service_pb2.ChannelResponse(
+        recipients=[gateway_service_pb2.Recipient(channel=number) for number in numbers],
+        closed=gateway_service_pb2.ChannelClosed(reason=reason),
+    )
 
 
 def _response(body: Message) -> gateway_service_pb2.ChannelResponse:
