@@ -51,7 +51,12 @@ class DirectLink:
         """Serve the bridge's channels until cancelled."""
         self._receiver = receiver
         self._connection = Connection(
-            self._app.methods, self._app.calls, self._app.credentials, self._schedule, self._app.spawn
+            self._app.methods,
+            self._app.calls,
+            self._app.credentials,
+            self._schedule,
+            self._app.spawn,
+            vouched=True,
         )
         try:
             await asyncio.get_running_loop().create_future()
@@ -107,8 +112,9 @@ class DirectLink:
 
     async def _call(self, method: str, request: Message, token: str) -> Message:
         try:
-            caller = self._app.credentials.identify(token)
-            return await self._app.calls.unary(self._methods[method], request, caller)
+            caller = self._app.credentials.identify(token, vouched=True)
+            calls = self._app.calls
+            return await calls.owned(calls.unary(self._methods[method], request, caller))
         except GatewayError as error:
             name = ErrorReason.Name(error.reason).removeprefix("ERROR_REASON_")
             raise LinkError(name, error.message) from None

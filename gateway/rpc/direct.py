@@ -56,7 +56,7 @@ def handlers(
 def _unary(method: Method, calls: Calls, credentials: Credentials) -> Callable[[Message, Context], Any]:
     async def handle(request: Message, context: Context) -> Message | None:
         try:
-            return await calls.unary(method, request, _caller(context, credentials))
+            return await calls.unary(method, request, caller(context, credentials))
         except GatewayError as error:
             await refuse(context, turn_event.error_message(error))
             return None
@@ -71,7 +71,7 @@ def _stream(method: Method, calls: Calls, credentials: Credentials) -> Callable[
     async def handle(request: Message, context: Context) -> None:
         ready = asyncio.Event()
         try:
-            feed = await calls.stream(method, request, _caller(context, credentials), ready.set)
+            feed = await calls.stream(method, request, caller(context, credentials), ready.set)
         except GatewayError as error:
             await refuse(context, turn_event.error_message(error))
             return
@@ -91,5 +91,11 @@ def _stream(method: Method, calls: Calls, credentials: Credentials) -> Callable[
     return handle
 
 
-def _caller(context: Context, credentials: Credentials) -> Principal:
-    return credentials.identify(bearer_token(context))
+def caller(context: Context, credentials: Credentials) -> Principal:
+    """Who calls. Raises UNAUTHENTICATED."""
+    return credentials.identify(bearer_token(context), vouched=is_vouched(context))
+
+
+def is_vouched(context: Context) -> bool:
+    """Whether the peer is at the Unix socket, which only its owner can open: a bridge, which guards its own door."""
+    return context.peer().startswith("unix:")

@@ -9,7 +9,7 @@ from typing import Any
 
 import grpc
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
-from grpc_reflection.v1alpha import reflection, reflection_pb2, reflection_pb2_grpc
+from grpc_reflection.v1alpha import reflection, reflection_pb2
 
 from agentspace.v1 import gateway_service_pb2
 from gateway.domain import turn_event
@@ -20,6 +20,8 @@ from gateway.rpc.connect import Connection
 from gateway.rpc.methods import Calls, Method, service_descriptors
 
 FLUSH_SECONDS = 0.002
+BACKLOG_ANSWERS = 4096
+REFLECTION_V1 = "grpc.reflection.v1.ServerReflection"
 MAX_REQUEST_BYTES = 4 * 1024 * 1024
 
 OPTIONS = (
@@ -59,7 +61,7 @@ class GrpcServer:
         for service, handlers in table.items():
             self._server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(service, handlers),))
         health_pb2_grpc.add_HealthServicer_to_server(self.health, self._server)
-        names += [health.SERVICE_NAME, reflection.SERVICE_NAME, "grpc.reflection.v1.ServerReflection"]
+        names += [health.SERVICE_NAME, reflection.SERVICE_NAME, REFLECTION_V1]
         _add_reflection(self._server, names)
 
     def listen(self, address: str) -> int:
@@ -80,25 +82,27 @@ class GrpcServer:
 
     async def stop(self, grace: float) -> None:
         """Tell the channels, then end all calls within `grace` seconds."""
-        for connection in self._connections:
+        for connection in tuple(self._connections):
             connection.restart()
-            connection.on_ready()
         await self._server.stop(grace)
 
     async def _connect(self, requests: Any, context: direct.Context) -> None:
         try:
-            self._credentials.identify(direct.bearer_token(context))
+            direct.caller(context, self._credentials)
         except GatewayError as error:
             await direct.refuse(context, turn_event.error_message(error))
-        ready = asyncio.Event()
-        connection = Connection(self._methods, self._calls, self._credentials, ready.set, self._spawn)
+        ready, collected = asyncio.Event(), asyncio.Event()
+        connection = Connection(
+            self._methods, self._calls, self._credentials, ready.set, self._spawn, vouched=direct.is_vouched(context)
+        )
         self._connections.add(connection)
-        writer = asyncio.current_task()
-        assert writer is not None
 
         async def read() -> None:
             async for request in requests:
                 connection.receive(request)
+                while connection.backlog > BACKLOG_ANSWERS:
+                    collected.clear()
+                    await collected.wait()
 
         reader = asyncio.ensure_future(read())
         reader.add_done_callback(lambda _: ready.set())
@@ -112,6 +116,7 @@ class GrpcServer:
                     await asyncio.sleep(early)
                 ready.clear()
                 batch = connection.collect()
+                collected.set()
                 if batch is not None:
                     sent = loop.time()
                     await context.write(batch)
@@ -119,21 +124,20 @@ class GrpcServer:
             reader.cancel()
             connection.close()
             self._connections.discard(connection)
+            await asyncio.gather(reader, return_exceptions=True)
 
 
 def _add_reflection(server: grpc.aio.Server, names: list[str]) -> None:
     """grpcio serves reflection under v1alpha only; v1 is the same protocol under another name."""
     servicer = reflection.aio.ReflectionServicer(names)
-    reflection_pb2_grpc.add_ServerReflectionServicer_to_server(servicer, server)
     handler = grpc.stream_stream_rpc_method_handler(
         servicer.ServerReflectionInfo,
         reflection_pb2.ServerReflectionRequest.FromString,
         reflection_pb2.ServerReflectionResponse.SerializeToString,
     )
     server.add_generic_rpc_handlers(
-        (
-            grpc.method_handlers_generic_handler(
-                "grpc.reflection.v1.ServerReflection", {"ServerReflectionInfo": handler}
-            ),
+        tuple(
+            grpc.method_handlers_generic_handler(name, {"ServerReflectionInfo": handler})
+            for name in (reflection.SERVICE_NAME, REFLECTION_V1)
         )
     )
