@@ -78,12 +78,9 @@ class App:
         token = operator_token(config.home / "token")
         self._store = await Database.open(config.home / "agentspace.db")
         catalog, estimator = BuiltInCatalog(), TokenEstimator()
-        self._anthropic = AnthropicProvider(base_url=config.anthropic_url)
-        providers: dict[str, Provider] = {
-            "anthropic": self._anthropic,
-            "local": AnthropicProvider(name="local", base_url=config.local_url, needs_key=False),
-            "scripted": ScriptedProvider(),
-        }
+        anthropic = AnthropicProvider(base_url=config.anthropic_url)
+        local = AnthropicProvider(name="local", base_url=config.local_url, needs_key=False)
+        providers: dict[str, Provider] = {"anthropic": anthropic, "local": local, "scripted": ScriptedProvider()}
         self._providers = providers
         vault = EnvelopeVault(MasterKey(config.master_key, config.home / "master.key"))
         environment = {"anthropic": config.anthropic_key} if config.anthropic_key else {}
@@ -127,12 +124,7 @@ class App:
         services = {
             "SessionService": SessionService(
                 ManageSessions(store=store, catalog=catalog, clock=clock, ids=ids, default_model=config.model),
-                DeleteSession(
-                    store=store,
-                    live=live,
-                    clock=clock,
-                    end_turns=cancel.session,
-                ),
+                DeleteSession(store=store, live=live, clock=clock, end_turns=cancel.session),
                 ForkSession(store=store, clock=clock, ids=ids),
                 CompactSession(store=store, live=live, clock=clock, ids=ids),
             ),
@@ -166,8 +158,11 @@ class App:
         await self._server.start()
         if config.socket is not None:
             config.socket.chmod(0o600)
-        if config.model.startswith("claude-"):
-            self._background.append(asyncio.create_task(self._anthropic.warm()))
+        # What the first message needs is loaded meanwhile, off the event loop.
+        self._background.append(asyncio.create_task(asyncio.to_thread(estimator.warm)))
+        for prefix, provider in (("claude-", anthropic), ("local/", local)):
+            if config.model.startswith(prefix):
+                self._background.append(asyncio.create_task(provider.warm()))
 
     async def drain(self) -> None:
         """Take no new work, let running turns end for the drain time, keep the rest as interrupted."""

@@ -6,6 +6,7 @@ import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from urllib.parse import urlsplit
 
 from gateway.domain.secret import Secret
 from gateway.providers.anthropic import ANTHROPIC_URL
@@ -71,8 +72,8 @@ def read_config(arguments: Sequence[str] | None = None, environment: Mapping[str
         grpc_port=port,
         socket=given.socket.absolute() if given.socket else None,
         model=given.model or environment.get("AGENTSPACE_MODEL") or DEFAULT_MODEL,
-        anthropic_url=environment.get("ANTHROPIC_BASE_URL") or ANTHROPIC_URL,
-        local_url=environment.get("AGENTSPACE_LOCAL_URL") or DEFAULT_LOCAL_URL,
+        anthropic_url=_url(flags, environment, "ANTHROPIC_BASE_URL", ANTHROPIC_URL),
+        local_url=_url(flags, environment, "AGENTSPACE_LOCAL_URL", DEFAULT_LOCAL_URL),
         anthropic_key=_secret(environment, "ANTHROPIC_API_KEY"),
         master_key=_secret(environment, "AGENTSPACE_MASTER_KEY"),
         insecure=given.insecure,
@@ -93,6 +94,19 @@ def read_config(arguments: Sequence[str] | None = None, environment: Mapping[str
 def _secret(environment: Mapping[str, str], name: str) -> Secret | None:
     value = environment.get(name, "").strip()
     return Secret(value) if value else None
+
+
+def _url(flags: argparse.ArgumentParser, environment: Mapping[str, str], name: str, default: str) -> str:
+    url = environment.get(name) or default
+    try:
+        parts = urlsplit(url)
+        usable = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
+    except ValueError:
+        usable = False
+    if not usable:
+        # The value is not repeated: it may hold a password.
+        flags.error(f"{name}: expected an address like https://host:port/path")
+    return url
 
 
 def _number(flags: argparse.ArgumentParser, environment: Mapping[str, str], name: str, default: float) -> float:

@@ -7,7 +7,8 @@ class NanoIds:
     """Implements the Ids port with nanoids: 21 characters of A-Z, a-z, 0-9, _ and -, 126 random bits."""
 
     def session(self) -> str:
-        """A bare nanoid, as the original's sessions have. Never begins with `-`, which a command line takes for an option."""
+        """A bare nanoid, as the original's sessions have. Never begins with `-`: a command line would take it for an
+        option."""
         while (fresh := _nanoid()).startswith("-"):
             pass
         return fresh
