@@ -26,7 +26,7 @@ from agentspace.v1 import annotations_pb2 as agentspace_dot_v1_dot_annotations__
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1b\x61gentspace/v1/message.proto\x12\ragentspace.v1\x1a\x1f\x61gentspace/v1/annotations.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\x82\x02\n\x0c\x43ontentBlock\x12,\n\x04kind\x18\x01 \x01(\x0e\x32\x18.agentspace.v1.BlockKindR\x04kind\x12\x12\n\x04text\x18\x02 \x01(\tR\x04text\x12&\n\x0btool_use_id\x18\x03 \x01(\tB\x06\x92\xb5\x18\x02 \x01R\ttoolUseId\x12#\n\ttool_name\x18\x04 \x01(\tB\x06\x92\xb5\x18\x02 \x01R\x08toolName\x12$\n\tsignature\x18\x05 \x01(\tB\x06\x92\xb5\x18\x02 \x01R\tsignature\x12!\n\x08raw_json\x18\x06 \x01(\tB\x06\x92\xb5\x18\x02 \x01R\x07rawJson\x12\x1a\n\x08\x63omplete\x18\x07 \x01(\x08R\x08\x63omplete\"\x9f\x02\n\x07Message\x12\x1d\n\nmessage_id\x18\x01 \x01(\tR\tmessageId\x12\x1d\n\nsession_id\x18\x02 \x01(\tR\tsessionId\x12\x1f\n\x07turn_id\x18\x03 \x01(\tB\x06\x92\xb5\x18\x02 \x01R\x06turnId\x12\'\n\x04role\x18\x04 \x01(\x0e\x32\x13.agentspace.v1.RoleR\x04role\x12\x33\n\x06\x62locks\x18\x05 \x03(\x0b\x32\x1b.agentspace.v1.ContentBlockR\x06\x62locks\x12\x1c\n\x05model\x18\x06 \x01(\tB\x06\x92\xb5\x18\x02 \x01R\x05model\x12\x39\n\ncreated_at\x18\x07 \x01(\x0b\x32\x1a.google.protobuf.TimestampR\tcreatedAt*?\n\x04Role\x12\x14\n\x10ROLE_UNSPECIFIED\x10\x00\x12\r\n\tROLE_USER\x10\x01\x12\x12\n\x0eROLE_ASSISTANT\x10\x02*\xa1\x01\n\tBlockKind\x12\x1a\n\x16\x42LOCK_KIND_UNSPECIFIED\x10\x00\x12\x13\n\x0f\x42LOCK_KIND_TEXT\x10\x01\x12\x17\n\x13\x42LOCK_KIND_THINKING\x10\x02\x12\x17\n\x13\x42LOCK_KIND_TOOL_USE\x10\x03\x12\x1a\n\x16\x42LOCK_KIND_TOOL_RESULT\x10\x04\x12\x15\n\x11\x42LOCK_KIND_OPAQUE\x10\x05\x42n\n\x11\x64\x65v.agentspace.v1P\x01Z&agentspace.dev/gateway/v1;agentspacev1\xaa\x02\rAgentSpace.V1\xca\x02\rAgentSpace\\V1\xea\x02\x0e\x41gentSpace::V1b\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1b\x61gentspace/v1/message.proto\x12\ragentspace.v1\x1a\x1f\x61gentspace/v1/annotations.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\x82\x02\n\x0c\x43ontentBlock\x12,\n\x04kind\x18\x01 \x01(\x0e\x32\x18.agentspace.v1.BlockKindR\x04kind\x12\x12\n\x04text\x18\x02 \x01(\tR\x04text\x12&\n\x0btool_use_id\x18\x03 \x01(\tB\x06\x92\xb5\x18\x02 \x01R\ttoolUseId\x12#\n\ttool_name\x18\x04 \x01(\tB\x06\x92\xb5\x18\x02 \x01R\x08toolName\x12$\n\tsignature\x18\x05 \x01(\tB\x06\x92\xb5\x18\x02 \x01R\tsignature\x12!\n\x08raw_json\x18\x06 \x01(\tB\x06\x92\xb5\x18\x02 \x01R\x07rawJson\x12\x1a\n\x08\x63omplete\x18\x07 \x01(\x08R\x08\x63omplete\"\xb9\x02\n\x07Message\x12\x1d\n\nmessage_id\x18\x01 \x01(\tR\tmessageId\x12\x1d\n\nsession_id\x18\x02 \x01(\tR\tsessionId\x12\x1f\n\x07turn_id\x18\x03 \x01(\tB\x06\x92\xb5\x18\x02 \x01R\x06turnId\x12\'\n\x04role\x18\x04 \x01(\x0e\x32\x13.agentspace.v1.RoleR\x04role\x12\x33\n\x06\x62locks\x18\x05 \x03(\x0b\x32\x1b.agentspace.v1.ContentBlockR\x06\x62locks\x12\x1c\n\x05model\x18\x06 \x01(\tB\x06\x92\xb5\x18\x02 \x01R\x05model\x12\x39\n\ncreated_at\x18\x07 \x01(\x0b\x32\x1a.google.protobuf.TimestampR\tcreatedAt\x12\x18\n\x07\x63ontent\x18\x08 \x01(\tR\x07\x63ontent*?\n\x04Role\x12\x14\n\x10ROLE_UNSPECIFIED\x10\x00\x12\r\n\tROLE_USER\x10\x01\x12\x12\n\x0eROLE_ASSISTANT\x10\x02*\xa1\x01\n\tBlockKind\x12\x1a\n\x16\x42LOCK_KIND_UNSPECIFIED\x10\x00\x12\x13\n\x0f\x42LOCK_KIND_TEXT\x10\x01\x12\x17\n\x13\x42LOCK_KIND_THINKING\x10\x02\x12\x17\n\x13\x42LOCK_KIND_TOOL_USE\x10\x03\x12\x1a\n\x16\x42LOCK_KIND_TOOL_RESULT\x10\x04\x12\x15\n\x11\x42LOCK_KIND_OPAQUE\x10\x05\x42n\n\x11\x64\x65v.agentspace.v1P\x01Z&agentspace.dev/gateway/v1;agentspacev1\xaa\x02\rAgentSpace.V1\xca\x02\rAgentSpace\\V1\xea\x02\x0e\x41gentSpace::V1b\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -46,12 +46,12 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_MESSAGE'].fields_by_name['turn_id']._serialized_options = b'\222\265\030\002 \001'
   _globals['_MESSAGE'].fields_by_name['model']._loaded_options = None
   _globals['_MESSAGE'].fields_by_name['model']._serialized_options = b'\222\265\030\002 \001'
-  _globals['_ROLE']._serialized_start=663
-  _globals['_ROLE']._serialized_end=726
-  _globals['_BLOCKKIND']._serialized_start=729
-  _globals['_BLOCKKIND']._serialized_end=890
+  _globals['_ROLE']._serialized_start=689
+  _globals['_ROLE']._serialized_end=752
+  _globals['_BLOCKKIND']._serialized_start=755
+  _globals['_BLOCKKIND']._serialized_end=916
   _globals['_CONTENTBLOCK']._serialized_start=113
   _globals['_CONTENTBLOCK']._serialized_end=371
   _globals['_MESSAGE']._serialized_start=374
-  _globals['_MESSAGE']._serialized_end=661
+  _globals['_MESSAGE']._serialized_end=687
 # @@protoc_insertion_point(module_scope)

@@ -139,6 +139,7 @@ class Message(_message.Message):
     BLOCKS_FIELD_NUMBER: _builtins.int
     MODEL_FIELD_NUMBER: _builtins.int
     CREATED_AT_FIELD_NUMBER: _builtins.int
+    CONTENT_FIELD_NUMBER: _builtins.int
     message_id: _builtins.str
     """Unique in the installation."""
     session_id: _builtins.str
@@ -149,6 +150,8 @@ class Message(_message.Message):
     """Who it is from."""
     model: _builtins.str
     """The model that produced it; empty on user messages."""
+    content: _builtins.str
+    """The text blocks in one: all that a client needs which shows text only."""
     @_builtins.property
     def blocks(self) -> _containers.RepeatedCompositeFieldContainer[Global___ContentBlock]:
         """In order. A user message has one text block."""
@@ -167,10 +170,11 @@ class Message(_message.Message):
         blocks: _abc.Iterable[Global___ContentBlock] | None = ...,
         model: _builtins.str = ...,
         created_at: _timestamp_pb2.Timestamp | None = ...,
+        content: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["created_at", b"created_at"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["blocks", b"blocks", "created_at", b"created_at", "message_id", b"message_id", "model", b"model", "role", b"role", "session_id", b"session_id", "turn_id", b"turn_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["blocks", b"blocks", "content", b"content", "created_at", b"created_at", "message_id", b"message_id", "model", b"model", "role", b"role", "session_id", b"session_id", "turn_id", b"turn_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

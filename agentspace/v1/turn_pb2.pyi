@@ -156,6 +156,7 @@ class Turn(_message.Message):
     ERROR_FIELD_NUMBER: _builtins.int
     ATTEMPTS_FIELD_NUMBER: _builtins.int
     LAST_SEQ_FIELD_NUMBER: _builtins.int
+    MAY_HAVE_BEEN_BILLED_FIELD_NUMBER: _builtins.int
     turn_id: _builtins.str
     """Unique in the installation."""
     session_id: _builtins.str
@@ -174,6 +175,8 @@ class Turn(_message.Message):
     """Upstream requests made."""
     last_seq: _builtins.int
     """The sequence number of its last event; 0 until it ended."""
+    may_have_been_billed: _builtins.bool
+    """A provider may have charged for it: an attempt reached one, or it is not known that none did."""
     @_builtins.property
     def created_at(self) -> _timestamp_pb2.Timestamp:
         """When the user message was committed."""
@@ -216,10 +219,11 @@ class Turn(_message.Message):
         error: _error_pb2.Error | None = ...,
         attempts: _builtins.int = ...,
         last_seq: _builtins.int = ...,
+        may_have_been_billed: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["cost", b"cost", "created_at", b"created_at", "ended_at", b"ended_at", "error", b"error", "started_at", b"started_at", "usage", b"usage"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["answer_message_id", b"answer_message_id", "attempts", b"attempts", "cost", b"cost", "created_at", b"created_at", "ended_at", b"ended_at", "error", b"error", "last_seq", b"last_seq", "message_id", b"message_id", "model", b"model", "session_id", b"session_id", "started_at", b"started_at", "state", b"state", "stop_reason", b"stop_reason", "turn_id", b"turn_id", "usage", b"usage"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["answer_message_id", b"answer_message_id", "attempts", b"attempts", "cost", b"cost", "created_at", b"created_at", "ended_at", b"ended_at", "error", b"error", "last_seq", b"last_seq", "may_have_been_billed", b"may_have_been_billed", "message_id", b"message_id", "model", b"model", "session_id", b"session_id", "started_at", b"started_at", "state", b"state", "stop_reason", b"stop_reason", "turn_id", b"turn_id", "usage", b"usage"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -664,6 +668,7 @@ class ActiveTurn(_message.Message):
     MODEL_FIELD_NUMBER: _builtins.int
     PHASE_FIELD_NUMBER: _builtins.int
     BLOCKS_FIELD_NUMBER: _builtins.int
+    CONTENT_FIELD_NUMBER: _builtins.int
     turn_id: _builtins.str
     """The turn."""
     message_id: _builtins.str
@@ -672,6 +677,8 @@ class ActiveTurn(_message.Message):
     """The model that answers."""
     phase: Global___TurnPhase.ValueType
     """What it waits for."""
+    content: _builtins.str
+    """The text blocks of it in one."""
     @_builtins.property
     def blocks(self) -> _containers.RepeatedCompositeFieldContainer[_message_pb2.ContentBlock]:
         """The answer so far."""
@@ -684,10 +691,11 @@ class ActiveTurn(_message.Message):
         model: _builtins.str = ...,
         phase: Global___TurnPhase.ValueType = ...,
         blocks: _abc.Iterable[_message_pb2.ContentBlock] | None = ...,
+        content: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["blocks", b"blocks", "message_id", b"message_id", "model", b"model", "phase", b"phase", "turn_id", b"turn_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["blocks", b"blocks", "content", b"content", "message_id", b"message_id", "model", b"model", "phase", b"phase", "turn_id", b"turn_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -1,7 +1,9 @@
 """Messages and their content blocks as the gateway keeps them."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 
+from agentspace.v1 import message_pb2
 from agentspace.v1.message_pb2 import BlockKind, Role
 
 
@@ -32,3 +34,13 @@ class Message:
     model: str
     created_ms: int
     position: int = 0
+
+    @property
+    def text(self) -> str:
+        """The text blocks in one."""
+        return text_of(self.blocks)
+
+
+def text_of(blocks: Iterable[ContentBlock]) -> str:
+    """The text among the blocks, without thinking, tools and the like."""
+    return "".join(block.text for block in blocks if block.kind == message_pb2.BLOCK_KIND_TEXT)

@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from agentspace.v1 import turn_pb2
 from agentspace.v1.error_pb2 import ErrorReason, Execution
 from agentspace.v1.turn_pb2 import TurnState
+from gateway.domain.error import MAY_HAVE_EXECUTED
 from gateway.domain.usage import TurnUsage
 
 QUEUED = turn_pb2.TURN_STATE_QUEUED
@@ -90,3 +91,10 @@ class Turn:
     error: TurnError | None = None
     positions: TurnPositions = field(default_factory=TurnPositions)
     cancel_when_unwatched: bool = False
+
+    @property
+    def may_have_been_billed(self) -> bool:
+        """Tokens were used, or it is not known that none were."""
+        if self.error is not None and self.error.execution == MAY_HAVE_EXECUTED:
+            return True
+        return bool(self.usage.counts.total)

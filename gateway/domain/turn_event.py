@@ -107,6 +107,7 @@ def message(stored: Message) -> message_pb2.Message:
         role=stored.role,
         blocks=[block(b) for b in stored.blocks],
         model=stored.model,
+        content=stored.text,
     )
     result.created_at.FromMilliseconds(stored.created_ms)
     return result

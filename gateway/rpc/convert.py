@@ -56,6 +56,7 @@ def turn(stored: Turn) -> turn_pb2.Turn:
         error=turn_event.stored_error(stored.error) if stored.error else None,
         attempts=stored.usage.attempts,
         last_seq=stored.positions.ended,
+        may_have_been_billed=stored.may_have_been_billed,
     )
 
 

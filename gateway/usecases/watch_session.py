@@ -15,6 +15,7 @@ from agentspace.v1 import error_pb2, turn_pb2
 from gateway.domain import ids as names
 from gateway.domain import turn_event
 from gateway.domain.error import GatewayError
+from gateway.domain.message import text_of
 from gateway.domain.session_log import Event, SessionLog
 from gateway.domain.turn import is_terminal
 from gateway.usecases.live_sessions import ActiveTurn, LiveSession, LiveSessions
@@ -285,12 +286,14 @@ def _reset(log: SessionLog, epoch: int, after_seq: int) -> turn_pb2.ResetReason.
 
 def _active(active: ActiveTurn) -> turn_pb2.ActiveTurn:
     assert not is_terminal(active.turn.state)
+    content = active.log.content()
     return turn_pb2.ActiveTurn(
         turn_id=active.turn.turn_id,
         message_id=active.turn.message_id,
         model=active.turn.model,
         phase=active.phase,
-        blocks=[turn_event.block(b) for b in active.log.content()],
+        blocks=[turn_event.block(b) for b in content],
+        content=text_of(content),
     )
 
 
