@@ -56,7 +56,7 @@ def handlers(
 def _unary(method: Method, calls: Calls, credentials: Credentials) -> Callable[[Message, Context], Any]:
     async def handle(request: Message, context: Context) -> Message | None:
         try:
-            return await calls.unary(method, request, caller(context, credentials))
+            return await calls.owned(calls.unary(method, request, caller(context, credentials)))
         except GatewayError as error:
             await refuse(context, turn_event.error_message(error))
             return None
@@ -71,7 +71,7 @@ def _stream(method: Method, calls: Calls, credentials: Credentials) -> Callable[
     async def handle(request: Message, context: Context) -> None:
         ready = asyncio.Event()
         try:
-            feed = await calls.stream(method, request, caller(context, credentials), ready.set)
+            feed = await calls.owned(calls.stream(method, request, caller(context, credentials), ready.set))
         except GatewayError as error:
             await refuse(context, turn_event.error_message(error))
             return

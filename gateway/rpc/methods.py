@@ -8,7 +8,7 @@ import logging
 import re
 from collections.abc import Awaitable, Callable, Coroutine, Mapping
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
 
 from google.protobuf import message_factory
 from google.protobuf.descriptor import MethodDescriptor, ServiceDescriptor
@@ -39,6 +39,8 @@ _FILES = (
 )
 
 _logger = logging.getLogger(__name__)
+
+T = TypeVar("T")
 
 
 class Feed(Protocol):
@@ -112,10 +114,10 @@ def members_by_type(message: type[Message], oneof: str) -> dict[type[Message], s
 
 
 class Calls:
-    """Makes calls: checks the scope, runs the method as a task that outlives its caller, and turns faults into
-    GatewayError.
+    """Makes calls: checks the scope, runs the method, and turns faults into GatewayError.
 
-    The task outlives the caller because a method may be between a commit and what must follow it.
+    A method may be between a commit and what must follow it, so it must not be cancelled because its caller goes away:
+    `unary` and `stream` are for tasks that the application owns, `owned` makes one of them for any other caller.
     """
 
     def __init__(
@@ -131,19 +133,24 @@ class Calls:
     async def unary(self, method: Method, request: Message, caller: Principal) -> Message:
         """The response. Raises GatewayError."""
         assert method.unary is not None
-        result: Message = await asyncio.shield(self._spawn(self._call(method, caller, method.unary(request, caller))))
-        return result
+        response: Message = await self._call(method, caller, method.unary(request, caller))
+        return response
 
     async def stream(self, method: Method, request: Message, caller: Principal, wake: Callable[[], None]) -> Feed:
         """The feed, which the caller must close. Raises GatewayError."""
         assert method.stream is not None
-        task = self._spawn(self._call(method, caller, method.stream(request, caller, wake)))
+        feed: Feed = await self._call(method, caller, method.stream(request, caller, wake))
+        return feed
+
+    async def owned(self, call: Coroutine[Any, Any, T]) -> T:
+        """Wait for a call that goes on when the waiting is cancelled; a feed nobody waits for any more is closed."""
+        task = self._spawn(call)
         try:
-            feed: Feed = await asyncio.shield(task)
+            result: T = await asyncio.shield(task)
         except asyncio.CancelledError:
             task.add_done_callback(_close_result)
             raise
-        return feed
+        return result
 
     async def _call(self, method: Method, caller: Principal, answer: Awaitable[Any]) -> Any:
         code = "OK"
@@ -167,9 +174,9 @@ class Calls:
             self._observe(method, code)
 
 
-def _close_result(task: "asyncio.Task[Feed]") -> None:
-    if not task.cancelled() and task.exception() is None:
-        task.result().close()
+def _close_result(task: "asyncio.Task[Any]") -> None:
+    if not task.cancelled() and task.exception() is None and not isinstance(result := task.result(), Message):
+        result.close()
 
 
 def _class(descriptor: Any) -> type[Message]:
