@@ -6,6 +6,7 @@ import logging
 import os
 import secrets
 from collections.abc import Coroutine
+from contextlib import AsyncExitStack, suppress
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
@@ -72,20 +73,29 @@ class App:
         Raises storage's DatabaseRefusedError when the database can't be used, OSError when the home or an address
         can't.
         """
+        async with AsyncExitStack() as opened:
+            # If one part fails, those before it are closed again.
+            await self._open(opened)
+            self._opened = opened.pop_all()
+
+    async def _open(self, opened: AsyncExitStack) -> None:
         config = self._config
         config.home.mkdir(mode=0o700, parents=True, exist_ok=True)
         clock, ids = SystemClock(), NanoIds()
+        store = await Database.open(config.home / "agentspace.db")
+        opened.push_async_callback(store.close)
+        # From here on the home is ours alone.
         token = operator_token(config.home / "token")
-        self._store = await Database.open(config.home / "agentspace.db")
         catalog, estimator = BuiltInCatalog(), TokenEstimator()
         anthropic = AnthropicProvider(base_url=config.anthropic_url)
         local = AnthropicProvider(name="local", base_url=config.local_url, needs_key=False)
         providers: dict[str, Provider] = {"anthropic": anthropic, "local": local, "scripted": ScriptedProvider()}
-        self._providers = providers
+        for provider in providers.values():
+            opened.push_async_callback(provider.close)
+        opened.push_async_callback(self._end_tasks)
         vault = EnvelopeVault(MasterKey(config.master_key, config.home / "master.key"))
         environment = {"anthropic": config.anthropic_key} if config.anthropic_key else {}
         keys = KeyUse(vault, clock, environment)
-        store = self._store
         live = self._live = LiveSessions(store)
         metrics = Metrics(lambda: len(live.turns), lambda: sum(1 for _ in live))
         checkpoints = Checkpoints(store, live)
@@ -151,9 +161,11 @@ class App:
         pulse = Pulse(live, run, config.limits, clock)
         self._background = [asyncio.create_task(checkpoints.run()), asyncio.create_task(pulse.run())]
         self._server = GrpcServer(self.methods, self.calls, self.credentials, self.spawn)
+        opened.push_async_callback(self._server.stop, STOP_SECONDS)
         self.grpc_port = self._server.listen(f"{_bracketed(config.host)}:{config.grpc_port}")
         if config.socket is not None:
             config.socket.unlink(missing_ok=True)
+            opened.callback(config.socket.unlink, missing_ok=True)
             self._server.listen(f"unix:{config.socket}")
         await self._server.start()
         if config.socket is not None:
@@ -178,17 +190,13 @@ class App:
 
     async def close(self) -> None:
         """End all calls and close everything. Call `drain` first."""
-        await self._server.stop(STOP_SECONDS)
-        for task in self._background:
+        await self._opened.aclose()
+
+    async def _end_tasks(self) -> None:
+        tasks = [*self._background, *self._tasks]
+        for task in tasks:
             task.cancel()
-        for task in tuple(self._tasks):
-            task.cancel()
-        await asyncio.gather(*self._background, *self._tasks, return_exceptions=True)
-        for provider in self._providers.values():
-            await provider.close()
-        await self._store.close()
-        if self._config.socket is not None:
-            self._config.socket.unlink(missing_ok=True)
+        await asyncio.gather(*tasks, return_exceptions=True)
 
     def spawn(self, work: Coroutine[Any, Any, Any]) -> "asyncio.Task[Any]":
         """Start a task that belongs to the application and not to whoever asked for it."""
@@ -209,13 +217,17 @@ async def _all_ended(actives: list[ActiveTurn], seconds: float) -> None:
 
 def operator_token(path: Path) -> str:
     """The operator's token, made at the first start: one line, readable by its owner only."""
-    try:
-        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-    except FileExistsError:
-        return path.read_text(encoding="ascii").strip()
+    with suppress(FileNotFoundError):
+        if token := path.read_text(encoding="ascii").strip():
+            return token
+    token = secrets.token_urlsafe(32)
+    # Whole or not at all, also if the machine stops here.
+    fresh = path.with_name(f"{path.name}.new")
+    fresh.unlink(missing_ok=True)
+    descriptor = os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
     with os.fdopen(descriptor, "w", encoding="ascii") as file:
-        token = secrets.token_urlsafe(32)
         file.write(f"{token}\n")
+    fresh.replace(path)
     return token
 
 
