@@ -1,0 +1,107 @@
+"""python -m standalone: one process with both doors, that stops in order and says why it cannot start."""
+
+import asyncio
+import json
+import signal
+import sys
+from asyncio.subprocess import PIPE, Process
+from pathlib import Path
+from typing import Any
+
+import aiohttp
+import grpc.aio
+import pytest
+
+from agentspace.v1.chat_service_pb2 import SendMessageRequest
+from agentspace.v1.chat_service_pb2_grpc import ChatServiceStub
+from standalone.__main__ import read_configs
+from tests.fixtures.stack import ROOT, Talk, clean_environment
+
+MODEL = "scripted/echo"
+
+
+async def started(home: Path, *arguments: str) -> Process:
+    given = ["--home", str(home), "--model", MODEL, *(arguments or ("--port", "0", "--grpc-port", "0"))]
+    return await asyncio.create_subprocess_exec(
+        *(sys.executable, "-m", "standalone", *given), cwd=ROOT, env=clean_environment(), stdout=PIPE, stderr=PIPE
+    )
+
+
+async def ready(process: Process) -> dict[str, Any]:
+    assert process.stdout is not None
+    line = json.loads(await process.stdout.readline())
+    assert line.pop("event") == "ready"
+    return dict(line)
+
+
+def test_each_gets_the_flags_it_knows(tmp_path: Path) -> None:
+    arguments = ["--home", str(tmp_path), "--port", "1", "--grpc-port", "2", "--model", MODEL, "--insecure"]
+    gateway, bridge = read_configs([*arguments, "--host", "0.0.0.0"])
+    assert (gateway.home, gateway.grpc_port, gateway.model, gateway.host) == (tmp_path, 2, MODEL, "0.0.0.0")
+    assert (bridge.ports, bridge.host) == ((1,), "0.0.0.0")
+    assert gateway.insecure
+    assert not read_configs([])[0].insecure
+
+
+def test_an_unknown_flag_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as caught:
+        read_configs(["--nonsense"])
+    assert caught.value.code == 2
+    assert "--nonsense" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+async def test_serves_both_doors_and_stops_in_order(tmp_path: Path, number: signal.Signals) -> None:
+    process = await started(tmp_path / "home")
+    async with asyncio.timeout(30):
+        ports = await ready(process)
+        async with aiohttp.ClientSession() as session:
+            async with session.get(f"http://127.0.0.1:{ports['port']}/ready") as answer:
+                assert answer.status == 200, await answer.text()
+            address = f"http://127.0.0.1:{ports['port']}/gateway"
+            async with session.ws_connect(address, protocols=("agentspace.v2",)) as socket:
+                talk = Talk(socket)
+                assert (await talk.hear())["type"] == "hello"
+                await talk.say("chat.send", content="over the socket")
+                created, *_ = await talk.hear_until("chat.stream.end", "error")
+                async with grpc.aio.insecure_channel(f"127.0.0.1:{ports['grpcPort']}") as channel:
+                    request = SendMessageRequest(session_id=created["sessionId"], content="over gRPC")
+                    events = [event async for event in ChatServiceStub(channel).SendMessage(request)]
+                assert "".join(event.text.delta for event in events) == "over gRPC"
+                process.send_signal(number)
+                assert await talk.closed() == 1012
+        out, err = await process.communicate()
+    assert (process.returncode, out) == (0, b""), err
+    assert b"Traceback" not in err
+
+
+async def test_a_turn_may_end_while_it_drains(tmp_path: Path) -> None:
+    process = await started(tmp_path / "home")
+    async with asyncio.timeout(30), aiohttp.ClientSession() as session:
+        address = f"http://127.0.0.1:{(await ready(process))['port']}/gateway"
+        async with session.ws_connect(address, protocols=("agentspace.v2",)) as socket:
+            talk = Talk(socket)
+            await talk.say("chat.send", content="x", model="scripted/count?n=30&delay=10ms")
+            await talk.hear_until("chat.stream.delta")
+            process.terminate()
+            assert (await talk.hear_until("chat.stream.end", "error"))[-1]["type"] == "chat.stream.end"
+            assert await talk.closed() == 1012
+        assert await process.wait() == 0
+
+
+async def test_says_why_it_cannot_start(tmp_path: Path) -> None:
+    process = await started(tmp_path / "home")
+    async with asyncio.timeout(30):
+        ports = await ready(process)
+        for arguments, word in [
+            (("--home", str(tmp_path / "home"), "--port", "0", "--grpc-port", "0"), b"database"),
+            (("--home", str(tmp_path / "b"), "--port", str(ports["port"]), "--grpc-port", "0"), b"cannot start"),
+            (("--home", str(tmp_path / "c"), "--port", "0", "--grpc-port", str(ports["grpcPort"])), b"cannot start"),
+        ]:
+            other = await started(tmp_path / "home", *arguments)
+            out, err = await other.communicate()
+            assert (other.returncode, out) == (1, b""), err
+            assert word in err
+            assert b"Traceback" not in err
+        process.terminate()
+        await process.communicate()
