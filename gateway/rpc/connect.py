@@ -264,7 +264,7 @@ class Connection:
         out = batch.channels
         while self._answers and len(out) < BATCH_FRAMES:
             out.append(self._answers.popleft())
-        shared: dict[int, gateway_service_pb2.ChannelResponse] = {}
+        shared: dict[int, tuple[int, gateway_service_pb2.ChannelResponse]] = {}
         sizes: dict[int, int] = {}
         keep: list[Message] = []
         awake, self.awake = self.awake, {}
@@ -275,16 +275,19 @@ class Connection:
             channel, feed = stream.channel, stream.feed
             if feed is None or channel.full:
                 continue
+            last = -1
             for item in feed.take(TAKE_CHARACTERS):
                 if _LEVEL[type(item)] > channel.level:
                     continue
-                response = shared.get(id(item))
-                if response is None:
-                    response = out.add()
+                place, response = shared.get(id(item), (-1, None))
+                # Not one that stands ahead of what this stream was just given: its order would be lost.
+                if response is None or place < last:
+                    place, response = len(out), out.add()
                     getattr(response.frame, _BODY[type(item)]).CopyFrom(item)
-                    shared[id(item)] = response
+                    shared[id(item)] = place, response
                     sizes[id(item)] = response.frame.ByteSize()
                     keep.append(item)  # ids are only unique among the living
+                last = place
                 response.recipients.add(channel=channel.number, request_id=stream.request_id)
                 channel.unacknowledged += sizes[id(item)]
             if feed.done:
