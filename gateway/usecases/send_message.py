@@ -91,26 +91,29 @@ class SendMessage:
         self._ids = ids
         self._default_model = default_model
         self._key_lifetime_ms = key_lifetime_ms
+        self._busy: dict[tuple[str, str], asyncio.Event] = {}
 
     async def __call__(self, send: Send, caller: Principal, wake: Callable[[], None]) -> Feed:
         """Commit the message and follow its turn. Raises as ChatService.SendMessage says."""
         _validate(send)
         if self._run.draining:
             raise shutting_down()
-        if send.idempotency_key and (feed := await self._repeat(send, caller, wake)) is not None:
-            return feed
+        if not send.idempotency_key:
+            return await self._first(send, caller, wake)
+        async with self._alone((caller.name, send.idempotency_key)):
+            earlier = await self._store.read(lambda tx: self._earlier(tx, send, caller))
+            if earlier is not None:
+                return await self._attach(earlier.turn, wake)
+            return await self._first(send, caller, wake)
+
+    async def _first(self, send: Send, caller: Principal, wake: Callable[[], None]) -> Feed:
         if not send.session:
             return await self._in_new_session(send, caller, wake)
         live = await self._live.acquire(names.resolve_session(send.session))
         try:
             while True:
                 async with held(live):
-                    if live.running is None:
-                        return await self._in_session(send, caller, wake, live)
-                    # The first use of the key may have been committed since: it is followed, not refused or cancelled.
-                    if send.idempotency_key and (feed := await self._repeat(send, caller, wake)) is not None:
-                        return feed
-                    if send.on_busy != INTERRUPT:
+                    if live.running is None or send.on_busy != INTERRUPT:
                         return await self._in_session(send, caller, wake, live)
                 await self._cancel.session(live)
         finally:
@@ -241,9 +244,17 @@ class SendMessage:
             )
         return _Accepted(turn, None, [], "", None)
 
-    async def _repeat(self, send: Send, caller: Principal, wake: Callable[[], None]) -> Feed | None:
-        earlier = await self._store.read(lambda tx: self._earlier(tx, send, caller))
-        return None if earlier is None else await self._attach(earlier.turn, wake)
+    @asynccontextmanager
+    async def _alone(self, key: tuple[str, str]) -> AsyncIterator[None]:
+        """One send at a time with this key: the next one finds the turn of the one before it stored and live."""
+        while (busy := self._busy.get(key)) is not None:
+            await busy.wait()
+        self._busy[key] = done = asyncio.Event()
+        try:
+            yield
+        finally:
+            del self._busy[key]
+            done.set()
 
     async def _attach(self, turn: Turn, wake: Callable[[], None]) -> Feed:
         """Follow a turn that was accepted before: its acknowledgement again, then all of its events."""
