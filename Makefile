@@ -4,7 +4,7 @@
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
 .SHELLFLAGS := -eu -c
-.PHONY: help demo up check lint format types layers contract breaking generate test soak package clean
+.PHONY: help demo up check lint format types layers contract breaking generate test soak bench package clean
 
 # python3 if it is new enough, else the newest that is.
 PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11; do \
@@ -73,6 +73,9 @@ package: $(VENV)/dev.stamp ## build the wheel, and see that no file of the three
 
 test: $(VENV)/dev.stamp ## run the tests (ARGS="-k name")
 	$(BIN)/pytest $(ARGS)
+
+bench: $(VENV)/run.stamp ## measure the product beside a bare copy of the same stream (ARGS="paced short --rounds 1")
+	$(BIN)/python -m benchmarks.run $(ARGS)
 
 soak: $(VENV)/dev.stamp ## run the tests that take minutes: hundreds of drops, kills and watchers
 	$(BIN)/pytest -m slow $(ARGS)

@@ -8,7 +8,6 @@ and in order, counts as broken.
 import asyncio
 import sys
 import time
-from collections.abc import Callable
 from statistics import quantiles
 from typing import Any
 
@@ -133,15 +132,18 @@ class Chat:
         self._wire.say(type="session.watch", id="1", sessionId=session)
 
 
+def wire_of(plan: Plan) -> WebSocket | Direct:
+    """A connection of the kind the plan asks for, not yet open."""
+    return Direct(plan.port) if plan.direct else WebSocket(plan.port, plan.level)
+
+
 async def connect(plan: Plan, count: int) -> list[WebSocket | Direct]:
     """Open the connections, a few at a time."""
     loop = asyncio.get_running_loop()
     wires: list[WebSocket | Direct] = []
     for _ in range(count):
-        make: Callable[[], WebSocket | Direct]
-        make = (lambda: Direct(plan.port)) if plan.direct else (lambda: WebSocket(plan.port, plan.level))
         async with asyncio.timeout(ANSWER_SECONDS):
-            _, wire = await loop.create_connection(make, "127.0.0.1", plan.port)
+            _, wire = await loop.create_connection(lambda: wire_of(plan), "127.0.0.1", plan.port)
             if isinstance(wire, WebSocket):
                 await wire.opened
         wires.append(wire)

@@ -26,7 +26,7 @@ class Sample:
 
     def per(self, unit: str) -> float:
         """Microseconds of CPU per delta or turn."""
-        return self.cpu * 1e6 / self.outcome[unit]
+        return self.cpu * 1e6 / float(self.outcome[unit])
 
 
 class Bench:

@@ -78,7 +78,7 @@ class Results:
 
     def table(self) -> str:
         """Medians, ratios to the floor and goals; a figure that misses its goal is marked with !."""
-        rows = [("", "floor", "two", "one", "two/floor", "one/floor", "goal two", "goal one")]
+        rows: list[tuple[str, ...]] = [("", "floor", "two", "one", "two/floor", "one/floor", "goal two", "goal one")]
         rows += [_row(figure, found, GOALS.get(figure)) for figure, found in self.medians().items()]
         widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
         return "\n".join(_aligned(row, widths) for row in rows)

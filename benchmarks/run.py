@@ -11,7 +11,7 @@ import resource
 import sys
 from pathlib import Path
 
-from benchmarks import subjects
+from benchmarks import chart, subjects
 from benchmarks.measure import Bench
 from benchmarks.processes import HARNESS_CORE
 from benchmarks.report import Results, keep
@@ -25,7 +25,9 @@ def main() -> None:
     flags.add_argument("--rounds", type=int, default=3, help="how often each is measured; medians count (3)")
     flags.add_argument("--level", type=int, choices=(1, 2), default=2, help="the protocol of the sockets (2)")
     flags.add_argument("--json", type=Path, metavar="FILE", help="write everything there as JSON")
-    flags.add_argument("--keep", action="store_true", help="add the medians to benchmarks/history.jsonl")
+    flags.add_argument(
+        "--keep", action="store_true", help="add the medians to benchmarks/history.jsonl and redraw docs/benchmarks.svg"
+    )
     flags.add_argument("--loud", action="store_true", help="measure whatever else the machine does")
     given = flags.parse_args()
     if unknown := set(given.steps) - set(STEPS):
@@ -54,6 +56,7 @@ def main() -> None:
         given.json.write_text(json.dumps(everything, indent=1) + "\n", encoding="utf-8")
     if given.keep and not bench.broken:
         keep(everything)
+        chart.redraw()
     sys.exit(1 if bench.broken else 0)
 
 

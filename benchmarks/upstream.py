@@ -6,6 +6,7 @@ Run by processes as `python -m benchmarks.upstream`; prints {"port": N}. The las
 
 import asyncio
 import re
+from collections.abc import Mapping
 from typing import cast
 
 import orjson
@@ -16,7 +17,7 @@ from benchmarks.stamp import LENGTH, stamp
 PACE = re.compile(r"deltas=(\d+) gap_us=(\d+) first_us=(\d+)")
 
 
-def event(fields: dict[str, object]) -> bytes:
+def event(fields: Mapping[str, object]) -> bytes:
     """One event as a chunk of the body."""
     data = b"event: %s\ndata: %s\n\n" % (str(fields["type"]).encode(), orjson.dumps(fields))
     return b"%x\r\n%s\r\n" % (len(data), data)

@@ -35,7 +35,7 @@ class WebSocket(asyncio.Protocol):
         """Ask for the upgrade."""
         # uvloop does not call its transports asyncio.Transport.
         self._transport = cast(asyncio.Transport, transport)
-        transport.write(self._request)
+        self._transport.write(self._request)
 
     def connection_lost(self, error: Exception | None) -> None:
         """The other side is gone."""
