@@ -1,5 +1,6 @@
 """CheckReadiness: would a chat with the default model work, up to the provider? Called by rpc's gateway service."""
 
+import asyncio
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -7,6 +8,9 @@ from gateway.domain.error import GatewayError
 from gateway.usecases.manage_keys import KeyUse
 from gateway.usecases.ports import Catalog, Provider, Store
 from gateway.usecases.run_turn import RunTurn
+
+STORAGE_SECONDS = 2.0
+"""How long the database may take to prove that it can be written."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,7 +51,10 @@ class CheckReadiness:
 
     async def _storage(self) -> str:
         try:
-            await self._store.check()
+            async with asyncio.timeout(STORAGE_SECONDS):
+                await self._store.check()
+        except TimeoutError:
+            return f"the database could not be written for {STORAGE_SECONDS:g} s"
         except GatewayError as error:
             return error.message
         return ""
