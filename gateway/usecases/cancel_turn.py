@@ -1,4 +1,5 @@
-"""CancelTurn: ends turns, running or queued, and answers when their end is stored. Idempotent.
+"""CancelTurn: ends turns, running or queued, and answers when their end is stored. Idempotent. While the database
+refuses, the answer is STORAGE_UNAVAILABLE: a running turn ends all the same, a queued one goes on waiting.
 
 Called by rpc's chat service, by send_message (onBusy interrupt), by delete_session and by the pulse (nobody watches
 any more).
@@ -9,7 +10,8 @@ from collections.abc import Sequence
 
 from gateway.domain.error import turn_not_found
 from gateway.domain.turn import CANCELLED, Turn
-from gateway.usecases.live_sessions import ActiveTurn, LiveSession, LiveSessions, Stopped
+from gateway.usecases import live_sessions
+from gateway.usecases.live_sessions import ActiveTurn, LiveSession, LiveSessions, Stopped, held, stuck
 from gateway.usecases.ports import Store
 from gateway.usecases.run_turn import RunTurn
 
@@ -43,11 +45,15 @@ class CancelTurn:
     async def _end(self, live: LiveSession, actives: Sequence[ActiveTurn], reason: Stopped) -> None:
         waiting = [active for active in actives if active in live.queued]
         if waiting:
-            async with live.lock:
+            async with held(live):
                 for active in waiting:
                     if active in live.queued:
-                        live.queued.remove(active)
-                        await self._run.finish(live, active, reason.state, error=reason.error)
+                        await self._run.finish(live, active, reason.state, error=reason.error, patient=False)
         for active in actives:
             self._run.stop(active, reason)
-        await asyncio.gather(*(active.ended.wait() for active in actives))
+        try:
+            async with asyncio.timeout(live_sessions.LOCK_SECONDS):
+                for active in actives:
+                    await active.ended.wait()
+        except TimeoutError:
+            raise stuck() from None

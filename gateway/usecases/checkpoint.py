@@ -4,12 +4,12 @@ of all running turns are stored in one write. Deltas never wait for it.
 
 import asyncio
 import logging
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 from agentspace.v1 import usage_pb2
 from gateway.domain.error import GatewayError
 from gateway.domain.message import ContentBlock
-from gateway.domain.turn import TurnPositions
 from gateway.domain.turn_log import TurnLog
 from gateway.domain.usage import Charge, TurnUsage
 from gateway.usecases.live_sessions import ActiveTurn, LiveSession, LiveSessions
@@ -28,6 +28,7 @@ class Checkpoints:
         self._store = store
         self._live = live
         self._full = asyncio.Event()
+        self._lock = asyncio.Lock()
 
     def grown(self, active: ActiveTurn) -> None:
         """A turn's log has grown."""
@@ -48,46 +49,72 @@ class Checkpoints:
     async def save(self) -> None:
         """Store what every running turn has gained since its last checkpoint. A failure is logged and made good by the
         next."""
-        saves: list[tuple[ActiveTurn, int, int]] = []
-        works: list[tuple[Checkpoint, ActiveTurn, list[tuple[str, TurnPositions]]]] = []
-        for live in self._live:
-            active = live.running
-            if active is None or active.ending or len(active.log.chunks) == active.saved_chunks:
-                continue
-            works.append((_gain(live, active), active, _waiting(live)))
-            saves.append((active, active.saved_chunks, active.saved_characters))
-            active.saved_chunks, active.saved_characters = len(active.log.chunks), active.log.characters
-        if not works:
+        try:
+            async with self._lock:
+                await self._store_gains([live for live in self._live if _has_gained(live)])
+        except GatewayError as error:
+            _logger.warning("checkpoint failed: %s", error.message)
+
+    async def save_with(self, live: LiveSession, work: Callable[[Transaction], None]) -> None:
+        """Do `work` and store what the session's running turn has gained, so that every event up to now is stored
+        together with it. Raises STORAGE_UNAVAILABLE."""
+        async with self._lock:
+            await self._store_gains([live], work)
+
+    async def _store_gains(
+        self, lives: Sequence[LiveSession], also: Callable[[Transaction], None] | None = None
+    ) -> None:
+        gains = [_Gain(live, live.running) for live in lives if live.running is not None]
+        if not gains and also is None:
             return
-        usages = [(w[1].turn, w[1].counts) for w in works]
 
         def work(tx: Transaction) -> None:
-            for (checkpoint, _, waiting), (turn, counts) in zip(works, usages, strict=True):
-                if counts is not None:
-                    usage = TurnUsage(counts, Charge(priced=False), usage_pb2.USAGE_STATUS_PARTIAL, 1)
-                    tx.turns.update(replace(turn, usage=usage, positions=checkpoint.positions))
-                tx.turns.append_checkpoint(checkpoint)
-                for turn_id, positions in waiting:
-                    tx.turns.set_positions(turn_id, positions)
+            for gain in gains:
+                gain.store(tx)
+            if also is not None:
+                also(tx)
 
         try:
             await self._store.write(work)
-        except GatewayError as error:
-            _logger.warning("checkpoint failed: %s", error.message)
-            for active, chunks, characters in saves:
-                active.saved_chunks, active.saved_characters = chunks, characters
+        except GatewayError:
+            for gain in gains:
+                gain.take_back()
+            raise
+        for gain in gains:
+            gain.live.unstored = [end for end in gain.live.unstored if end not in gain.positions]
 
 
-def _gain(live: LiveSession, active: ActiveTurn) -> Checkpoint:
-    return Checkpoint(
-        active.turn.turn_id,
-        tuple(_new_blocks(active.log, active.saved_chunks)),
-        live.log.positions(active.turn.turn_id),
-    )
+class _Gain:
+    """What a session has gained since it was last stored; counts as stored from the beginning on."""
+
+    def __init__(self, live: LiveSession, active: ActiveTurn) -> None:
+        self.live = live
+        self._active = active
+        self._before = active.saved_chunks, active.saved_characters
+        self._turn, self._counts, log = active.turn, active.counts, active.log
+        blocks = tuple(_new_blocks(log, active.saved_chunks))
+        self._checkpoint = Checkpoint(active.turn.turn_id, blocks, live.log.positions(active.turn.turn_id))
+        waiting = [(queued.turn.turn_id, live.log.positions(queued.turn.turn_id)) for queued in live.queued]
+        self.positions = [*waiting, *live.unstored]
+        active.saved_chunks, active.saved_characters = len(log.chunks), log.characters
+
+    def store(self, tx: Transaction) -> None:
+        """In a transaction."""
+        if self._counts is not None:
+            usage = TurnUsage(self._counts, Charge(priced=False), usage_pb2.USAGE_STATUS_PARTIAL, 1)
+            tx.turns.update(replace(self._turn, usage=usage, positions=self._checkpoint.positions))
+        tx.turns.append_checkpoint(self._checkpoint)
+        for turn_id, positions in self.positions:
+            tx.turns.set_positions(turn_id, positions)
+
+    def take_back(self) -> None:
+        """It was not stored."""
+        self._active.saved_chunks, self._active.saved_characters = self._before
 
 
-def _waiting(live: LiveSession) -> list[tuple[str, TurnPositions]]:
-    return [(queued.turn.turn_id, live.log.positions(queued.turn.turn_id)) for queued in live.queued]
+def _has_gained(live: LiveSession) -> bool:
+    active = live.running
+    return active is not None and not active.ending and len(active.log.chunks) > active.saved_chunks
 
 
 def _new_blocks(log: TurnLog, saved: int) -> list[tuple[int, ContentBlock, tuple[int, ...]]]:

@@ -11,7 +11,7 @@ from gateway.domain.message import ContentBlock, Message
 from gateway.domain.session import Session
 from gateway.domain.session_log import SessionLog
 from gateway.usecases.find_session import living_session
-from gateway.usecases.live_sessions import LiveSessions
+from gateway.usecases.live_sessions import LiveSessions, held
 from gateway.usecases.ports import Clock, Ids, Store, Transaction
 
 MAX_SUMMARY_BYTES = 1024 * 1024
@@ -40,7 +40,7 @@ class CompactSession:
             raise invalid("summary", f"expected at most {MAX_SUMMARY_BYTES} bytes of UTF-8")
         live = await self._live.acquire(resolve_session(reference))
         try:
-            async with live.lock:
+            async with held(live):
                 session = await self._store.write(lambda tx: self._replace(tx, live.session_id, summary, keep_from))
                 live.log = SessionLog(session.epoch, session.last_seq)
                 live.notify()

@@ -6,19 +6,23 @@ log and call `notify`; watchers are woken and read for themselves. Between uses 
 """
 
 import asyncio
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Protocol
 
-from agentspace.v1 import turn_pb2
+from agentspace.v1 import error_pb2, turn_pb2
 from agentspace.v1.turn_pb2 import TurnPhase, TurnState
 from gateway.domain.error import GatewayError, session_not_found
 from gateway.domain.session import Session
 from gateway.domain.session_log import SessionLog
-from gateway.domain.turn import Turn
+from gateway.domain.turn import Turn, TurnPositions
 from gateway.domain.turn_log import TurnLog
 from gateway.domain.usage import TokenCounts
 from gateway.usecases.ports import Store
+
+LOCK_SECONDS = 10.0
+"""How long anybody waits for a session that waits for the database."""
 
 
 class Watcher(Protocol):
@@ -80,7 +84,7 @@ class LiveSession:
     the order of commits and the order of events are the same. Deltas need no lock: only the running turn appends them.
     """
 
-    __slots__ = ("deleted", "lock", "log", "queued", "running", "session_id", "users", "watchers")
+    __slots__ = ("deleted", "lock", "log", "queued", "running", "session_id", "unstored", "users", "watchers")
 
     def __init__(self, session_id: str, epoch: int, last_seq: int) -> None:
         self.session_id = session_id
@@ -88,6 +92,8 @@ class LiveSession:
         self.lock = asyncio.Lock()
         self.running: ActiveTurn | None = None
         self.queued: list[ActiveTurn] = []
+        self.unstored: list[tuple[str, TurnPositions]] = []
+        """Ends that got their number after their commit; the next end stores it."""
         self.watchers: set[Watcher] = set()
         self.users = 0
         self.deleted = False
@@ -100,6 +106,27 @@ class LiveSession:
     def active(self) -> list[ActiveTurn]:
         """The running turn and then the queued ones."""
         return [self.running, *self.queued] if self.running is not None else list(self.queued)
+
+
+def stuck() -> GatewayError:
+    """STORAGE_UNAVAILABLE for a session whose last commit is not done."""
+    return GatewayError(
+        error_pb2.ERROR_REASON_STORAGE_UNAVAILABLE, "the session waits for the database", retry_after_ms=2000
+    )
+
+
+@asynccontextmanager
+async def held(live: LiveSession) -> AsyncIterator[None]:
+    """The session's lock, or STORAGE_UNAVAILABLE when a commit before has been stuck for too long."""
+    try:
+        async with asyncio.timeout(LOCK_SECONDS):
+            await live.lock.acquire()
+    except TimeoutError:
+        raise stuck() from None
+    try:
+        yield
+    finally:
+        live.lock.release()
 
 
 class LiveSessions:

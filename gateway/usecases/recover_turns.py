@@ -25,6 +25,8 @@ from gateway.usecases.ports import Catalog, Clock, Ids, Store, Transaction
 from gateway.usecases.replay import entries_of
 from gateway.usecases.run_turn import RunTurn, interrupted
 
+_ALL = 2**31
+
 
 @dataclass(slots=True)
 class _Recovered:
@@ -78,7 +80,9 @@ class RecoverTurns:
             return None
         lost = any(turn.state == RUNNING or not turn.positions.message for turn in turns)
         epoch = session.epoch + 1 if lost else session.epoch
-        last_seq = max([session.last_seq, *(turn.positions.last for turn in turns)])
+        first = min((turn.positions.message for turn in turns if turn.positions.message), default=session.last_seq)
+        ended = tx.turns.after(session_id, first, _ALL)
+        last_seq = max([session.last_seq, *(turn.positions.last for turn in [*turns, *ended])])
         queued = []
         for turn in turns:
             if not turn.positions.message:
@@ -93,9 +97,14 @@ class RecoverTurns:
             else:
                 tx.turns.set_positions(turn.turn_id, turn.positions)
                 queued.append(turn)
+        for turn in ended:
+            # Its end gets a number after the commit, and the gateway died in between.
+            if not turn.positions.ended:
+                last_seq += 1
+                tx.turns.set_positions(turn.turn_id, replace(turn.positions, ended=last_seq))
         tx.sessions.set_position(session_id, epoch, last_seq)
         floor = min((turn.positions.message for turn in queued), default=last_seq + 1) - 1
-        ended = tx.turns.after(session_id, floor, len(turns) + 1000)
+        ended = tx.turns.after(session_id, floor, _ALL)
         entries = [entry for turn in [*ended, *queued] for entry in entries_of(tx, turn)]
         entries = sorted((e for e in entries if e.first_seq + e.count - 1 > floor), key=lambda entry: entry.first_seq)
         log = SessionLog.restore(epoch, entries, last_seq)

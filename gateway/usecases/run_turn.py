@@ -12,7 +12,7 @@ from collections.abc import Callable, Coroutine
 from dataclasses import replace
 from datetime import UTC, datetime
 from functools import partial
-from typing import Any
+from typing import Any, TypeVar
 
 from agentspace.v1 import error_pb2, turn_pb2, usage_pb2
 from gateway.domain import turn_event
@@ -49,6 +49,8 @@ _RETRIED = frozenset(
 )
 
 _logger = logging.getLogger(__name__)
+
+T = TypeVar("T")
 
 Spawn = Callable[[Coroutine[Any, Any, None]], "asyncio.Task[None]"]
 """Starts a task the application owns and waits for when it drains."""
@@ -105,9 +107,8 @@ class RunTurn:
             positions = live.log.positions(active.turn.turn_id)
             turn = replace(active.turn, state=RUNNING, started_ms=self._clock.now_ms(), positions=positions)
             try:
-                prompt, system, key = await self._store.write(partial(self.take_over, turn=turn))
+                prompt, system, key = await self._commit(partial(self.take_over, turn=turn))
             except GatewayError as error:
-                live.queued.pop(0)
                 await self.finish(live, active, FAILED, error=error)
                 continue
             live.queued.pop(0)
@@ -209,9 +210,13 @@ class RunTurn:
         stop_reason: str = "",
         error: GatewayError | None = None,
         records: list[UsageRecord] | None = None,
+        patient: bool = True,
     ) -> None:
-        """Commit the turn's end, then announce it. The caller holds `live.lock`."""
-        active.ending = True
+        """Commit the turn's end, then announce it. The caller holds `live.lock`.
+
+        A turn that still waits behind a running one, or without `patient`, raises STORAGE_UNAVAILABLE when the database
+        refuses; then the turn is as it was.
+        """
         now = self._clock.now_ms()
         log = active.log
         turn = active.turn
@@ -222,6 +227,9 @@ class RunTurn:
         if log.chunks:
             content = tuple(replace(block, refused=state == REFUSED) for block in log.content())
             answer = Message(self._ids.message(), turn.session_id, turn.turn_id, ASSISTANT, content, turn.model, now)
+        # Deltas of another turn do not wait for this commit, so beside them the end gets its number only afterwards.
+        beside = live.running is not None and live.running is not active
+        seq = 0 if beside else live.log.last_seq + 1
         turn = replace(
             turn,
             state=state,
@@ -230,10 +238,11 @@ class RunTurn:
             stop_reason=stop_reason,
             usage=usage,
             error=turn_event.turn_error(error) if error else None,
-            positions=replace(live.log.positions(turn.turn_id), ended=live.log.last_seq + 1),
+            positions=replace(live.log.positions(turn.turn_id), ended=seq),
         )
-        waiting = [(a.turn.turn_id, live.log.positions(a.turn.turn_id)) for a in live.active() if a is not active]
-        epoch, last_seq = live.log.epoch, live.log.last_seq + 1
+        queued = [(a.turn.turn_id, live.log.positions(a.turn.turn_id)) for a in live.queued if a is not active]
+        numbered = [*queued, *live.unstored]
+        epoch, last_seq = live.log.epoch, seq or live.log.last_seq
         lengths = log.chunk_lengths()
 
         def work(tx: Transaction) -> None:
@@ -244,30 +253,41 @@ class RunTurn:
             for record in records or ():
                 tx.usage.insert(record)
             tx.turns.update(turn)
-            for turn_id, positions in waiting:
+            for turn_id, positions in numbered:
                 tx.turns.set_positions(turn_id, positions)
             tx.sessions.set_position(turn.session_id, epoch, last_seq)
 
-        await self._commit(work)
+        if beside:
+            await self._checkpoints.save_with(live, work)
+        elif patient:
+            await self._commit(work)
+        else:
+            await self._store.write(work)
+        live.unstored.clear()
+        seq = live.log.append_ended(turn_event.ended(turn))
+        if beside:
+            turn = replace(turn, positions=replace(turn.positions, ended=seq))
+            live.unstored.append((turn.turn_id, turn.positions))
         active.turn = turn
-        live.log.append_ended(turn_event.ended(turn))
         if live.running is active:
             live.running = None
+        else:
+            live.queued.remove(active)
         active.ended.set()
         live.log.drop_before(min([active.message_seq, *(other.message_seq for other in live.active())]))
         live.notify()
         self._live.remove_turn(live, active)
         self._observe(turn)
 
-    async def _commit(self, work: Callable[[Transaction], None]) -> None:
-        """An end must be stored before it is told: while the database refuses, try again, for as long as it takes."""
+    async def _commit(self, work: Callable[[Transaction], T]) -> T:
+        """What a session's order depends on must be stored: while the database refuses, try again, for as long as it
+        takes. Others who want the session are told so, see live_sessions.held."""
         delay = 0.1
         while True:
             try:
-                await self._store.write(work)
-                return
+                return await self._store.write(work)
             except GatewayError as error:
-                if error.reason != error_pb2.ERROR_REASON_STORAGE_UNAVAILABLE or self.draining:
+                if error.reason != error_pb2.ERROR_REASON_STORAGE_UNAVAILABLE:
                     raise
                 await asyncio.sleep(delay)
                 delay = min(delay * 2, 2.0)
