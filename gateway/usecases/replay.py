@@ -9,16 +9,20 @@ from gateway.domain.turn_log import TurnLog
 from gateway.usecases.ports import StoredAnswer, Transaction
 
 TURNS_AT_ONCE = 4
+TURNS_AT_A_TIME = 21
+"""Most turns of a session that are unfinished at one time: one runs and QUEUE_DEPTH of send_message wait."""
 
 
 def replay(tx: Transaction, session_id: str, epoch: int, after_seq: int, floor: int) -> SessionLog:
     """The events after `after_seq` up to at most `floor`, from the next few turns that have any."""
-    turns = tx.turns.after(session_id, after_seq, TURNS_AT_ONCE + 1)
+    turns = tx.turns.after(session_id, after_seq, TURNS_AT_ONCE + TURNS_AT_A_TIME + 1)
+    # Turns that began before and go on after: without all of them there would be no way forward.
+    count = sum(_first(turn) <= after_seq for turn in turns) + TURNS_AT_ONCE
     last = floor
-    if len(turns) > TURNS_AT_ONCE:
+    if len(turns) > count:
         # Events before the first one of a turn that is left for later all belong to the turns at hand.
-        last = min(floor, _first(turns[TURNS_AT_ONCE]) - 1)
-    entries = [entry for turn in turns[:TURNS_AT_ONCE] for entry in entries_of(tx, turn)]
+        last = min(floor, _first(turns[count]) - 1)
+    entries = [entry for turn in turns[:count] for entry in entries_of(tx, turn)]
     entries = sorted((e for e in entries if e.first_seq <= last), key=lambda entry: entry.first_seq)
     return SessionLog.restore(epoch, entries, last)
 

@@ -22,7 +22,7 @@ from gateway.domain.session import Session
 from gateway.domain.turn import QUEUED, RUNNING, Turn
 from gateway.domain.turn_log import TurnLog
 from gateway.usecases.cancel_turn import CancelTurn
-from gateway.usecases.live_sessions import ActiveTurn, LiveSession, LiveSessions
+from gateway.usecases.live_sessions import ActiveTurn, LiveSession, LiveSessions, held
 from gateway.usecases.ports import Catalog, Clock, Ids, Model, Store, Transaction
 from gateway.usecases.run_turn import RunTurn
 from gateway.usecases.watch_session import Feed, WatchSession
@@ -30,7 +30,6 @@ from gateway.usecases.watch_session import Feed, WatchSession
 MAX_CONTENT_BYTES = 1024 * 1024
 MAX_KEY_CHARACTERS = 200
 QUEUE_DEPTH = 20
-LOCK_SECONDS = 10.0
 QUEUE = chat_service_pb2.ON_BUSY_QUEUE
 INTERRUPT = chat_service_pb2.ON_BUSY_INTERRUPT
 
@@ -96,6 +95,8 @@ class SendMessage:
     async def __call__(self, send: Send, caller: Principal, wake: Callable[[], None]) -> Feed:
         """Commit the message and follow its turn. Raises as ChatService.SendMessage says."""
         _validate(send)
+        if send.model:
+            self._catalog.find(send.model)
         if self._run.draining:
             raise shutting_down()
         if not send.idempotency_key:
@@ -134,12 +135,14 @@ class SendMessage:
             tx.messages.insert(question)
             return _Accepted(turn, question, [PromptMessage("user", send.content)], "", key)
 
-        accepted = await self._store.write(work)
-        if accepted.question is None:
-            return await self._attach(accepted.turn, wake)
         live = self._live.create(session)
         try:
-            return self._begin(live, accepted, wake, created=session)
+            # Whoever finds the session between the commit and its announcement waits.
+            async with held(live):
+                accepted = await self._store.write(work)
+                if accepted.question is None:
+                    return await self._attach(accepted.turn, wake)
+                return self._begin(live, accepted, wake, created=session)
         finally:
             self._live.release(live)
 
@@ -295,22 +298,6 @@ def shutting_down() -> GatewayError:
     return GatewayError(
         error_pb2.ERROR_REASON_SHUTTING_DOWN, "the gateway is going down; try again shortly", retry_after_ms=2000
     )
-
-
-@asynccontextmanager
-async def held(live: LiveSession) -> AsyncIterator[None]:
-    """The session's lock, or STORAGE_UNAVAILABLE when a commit before has been stuck for too long."""
-    try:
-        async with asyncio.timeout(LOCK_SECONDS):
-            await live.lock.acquire()
-    except TimeoutError:
-        raise GatewayError(
-            error_pb2.ERROR_REASON_STORAGE_UNAVAILABLE, "the session waits for the database", retry_after_ms=2000
-        ) from None
-    try:
-        yield
-    finally:
-        live.lock.release()
 
 
 def _validate(send: Send) -> None:

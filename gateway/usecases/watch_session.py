@@ -18,7 +18,7 @@ from gateway.domain.error import GatewayError
 from gateway.domain.message import text_of
 from gateway.domain.session_log import Event, SessionLog
 from gateway.domain.turn import is_terminal
-from gateway.usecases.live_sessions import ActiveTurn, LiveSession, LiveSessions
+from gateway.usecases.live_sessions import ActiveTurn, LiveSession, LiveSessions, held
 from gateway.usecases.ports import Clock, Store
 from gateway.usecases.replay import replay
 
@@ -52,13 +52,13 @@ class Feed:
         "_loading",
         "_release",
         "_spoken_at",
-        "_turn_id",
         "after_seq",
         "beat",
         "done",
         "epoch",
         "failure",
         "live",
+        "turn_id",
         "wake",
     )
 
@@ -80,7 +80,7 @@ class Feed:
         self.done = False
         self.failure: error_pb2.Error | None = None
         self.beat = False
-        self._turn_id = turn_id
+        self.turn_id = turn_id
         self._first: deque[Item] = deque()
         self._backlog: SessionLog | None = None
         self._loading: asyncio.Task[None] | None = None
@@ -108,7 +108,7 @@ class Feed:
         if self.done or self._loading is not None:
             return items
         log = self.live.log
-        if (self.after_seq < log.floor and self._backlog is None) or (log.epoch != self.epoch and not self._turn_id):
+        if (self.after_seq < log.floor and self._backlog is None) or (log.epoch != self.epoch and not self.turn_id):
             load, spawn = self._load
             self._loading = spawn(load(self))
             return items
@@ -120,12 +120,12 @@ class Feed:
                 self.wake()
             elif self.after_seq < source.last_seq:
                 self.wake()
-        elif self.live.deleted and not self._turn_id:
+        elif self.live.deleted and not self.turn_id:
             self.fail(_session_deleted(self.live.session_id))
             items.extend(self._first)
             self._first.clear()
         if self.beat and not items:
-            items.append(heartbeat(self.live, self._turn_id, self._spoken_at))
+            items.append(heartbeat(self.live, self.turn_id, self._spoken_at))
         self.beat = False
         return items
 
@@ -136,8 +136,8 @@ class Feed:
             self.after_seq = source.last_seq
         for event in events:
             self.after_seq = event.seq
-            if self._turn_id:
-                if event.turn_id != self._turn_id:
+            if self.turn_id:
+                if event.turn_id != self.turn_id:
                     continue
                 if isinstance(event, turn_pb2.TurnEnded | error_pb2.Error):
                     items.append(event)
@@ -212,7 +212,7 @@ class WatchSession:
         """Put a snapshot ahead of the feed's events, and a reset ahead of that when there is a reason for one."""
         live = feed.live
         # No commit happens while the lock is held, so storage and log agree here; deltas are only in the log.
-        async with live.lock:
+        async with held(live):
             messages = await self._store.read(
                 lambda tx: tx.messages.page(
                     live.session_id, after=None, limit=SNAPSHOT_MESSAGES + 1, newest_first=True, generation=0
@@ -246,7 +246,7 @@ class WatchSession:
         live, after_seq = feed.live, feed.after_seq
         floor, epoch = live.log.floor, live.log.epoch
         try:
-            if epoch != feed.epoch:
+            if epoch != feed.epoch and not feed.turn_id:
                 await self._introduce(feed, turn_pb2.RESET_REASON_EPOCH_CHANGED)
                 feed.loaded(None)
                 return
