@@ -32,11 +32,14 @@ async def run(gateway: GatewayConfig, bridge: BridgeConfig) -> None:
     app = App(gateway)
     await app.start()
     try:
-        async with serve(bridge, DirectLink(app)) as port:
+        link = DirectLink(app)
+        async with serve(bridge, link) as port:
             sys.stdout.write(json.dumps({"event": "ready", "port": port, "grpcPort": app.grpc_port}) + "\n")
             sys.stdout.flush()
             await stop.wait()
             await app.drain()
+            # The turns' ends go out before the sockets are closed.
+            link.flush()
     finally:
         await app.close()
 

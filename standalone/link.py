@@ -38,6 +38,7 @@ class DirectLink:
         self._connection: Connection | None = None
         self._receiver: Receiver | None = None
         self._flushed = 0.0
+        self._opened = asyncio.Event()
 
     @property
     def connected(self) -> bool:
@@ -45,7 +46,8 @@ class DirectLink:
         return self._connection is not None
 
     async def opened(self) -> None:
-        """There is nothing to wait for."""
+        """Wait until `run` runs."""
+        await self._opened.wait()
 
     async def run(self, receiver: Receiver) -> None:
         """Serve the bridge's channels until cancelled."""
@@ -58,9 +60,11 @@ class DirectLink:
             self._app.spawn,
             vouched=True,
         )
+        self._opened.set()
         try:
             await asyncio.get_running_loop().create_future()
         finally:
+            self._opened.clear()
             connection, self._connection = self._connection, None
             connection.close()
             receiver.on_lost()
@@ -77,6 +81,11 @@ class DirectLink:
         # Alone, a frame goes at once; under load, those of two milliseconds go together.
         loop = asyncio.get_running_loop()
         loop.call_at(max(self._flushed + FLUSH_SECONDS, loop.time()), self._flush)
+
+    def flush(self) -> None:
+        """Hand over at once what is ready."""
+        while self._connection is not None and self._connection.is_ready:
+            self._flush()
 
     def _flush(self) -> None:
         if self._connection is None or self._receiver is None:

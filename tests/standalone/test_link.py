@@ -71,6 +71,7 @@ async def linked(kind: str, home: Path, *arguments: str) -> AsyncIterator[tuple[
         try:
             async with asyncio.timeout(30):
                 await link.opened()
+                assert link.connected
                 yield link, recorder, app
         finally:
             task.cancel()
@@ -221,3 +222,14 @@ async def test_what_is_sent_before_and_after_is_dropped(kind: str, home: Path) -
         await link.drain()
         if isinstance(link, GrpcLink):
             await link.close()
+
+
+async def test_what_is_ready_can_be_handed_over_at_once(home: Path) -> None:
+    async with linked("direct", home) as (link, recorder, app):
+        assert isinstance(link, DirectLink)
+        link.send(opening(1))
+        link.send(frame(1, "a", chat_send={"content": "x", "model": "scripted/fail?with=hang"}))
+        await recorder.until("chat_stream_start", "a")
+        await app.drain()
+        link.flush()
+        assert recorder.heard[-1][2].HasField("error")
