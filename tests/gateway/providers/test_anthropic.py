@@ -1,6 +1,9 @@
 """Anthropic over a real socket, against the fake provider: what is sent, what arrives, how it ends."""
 
 import asyncio
+import os
+import subprocess
+import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
@@ -180,3 +183,16 @@ async def test_the_loop_goes_on_while_the_sdk_is_imported() -> None:
     assert not first.done()
     await asyncio.gather(first, second)
     await provider.close()
+
+
+def test_the_sdk_logs_no_conversations_whatever_the_environment_says() -> None:
+    program = """
+import logging
+from gateway.providers.anthropic import _new_client
+
+_new_client("http://127.0.0.1:1")
+print([logging.getLogger(name).isEnabledFor(logging.INFO) for name in ("anthropic", "httpx2")])
+"""
+    seen = {**os.environ, "ANTHROPIC_LOG": "debug"}
+    done = subprocess.run([sys.executable, "-c", program], env=seen, capture_output=True, text=True, check=True)
+    assert done.stdout == "[False, False]\n"
