@@ -54,3 +54,9 @@ def test_the_documentation_tells_the_exit_codes_of_the_help() -> None:
             assert f"| {code} | {meaning.strip()} |" in told
     for name in COMMANDS:
         assert f"agentspace {name}" in told
+
+
+async def test_it_tells_its_version() -> None:
+    code, out, _ = await finish(await start("--version"))
+    assert code == 0
+    assert out.strip()[0].isdigit()
