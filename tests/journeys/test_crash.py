@@ -126,7 +126,7 @@ def check_database(home: Path) -> None:
 @pytest.mark.requirement("crash.ready")
 @pytest.mark.requirement("send.queue")
 @pytest.mark.timeout(600)
-@pytest.mark.parametrize("rounds", [pytest.param(5, id="few"), pytest.param(50, id="many", marks=pytest.mark.slow)])
+@pytest.mark.parametrize("rounds", [pytest.param(3, id="few"), pytest.param(50, id="many", marks=pytest.mark.slow)])
 async def test_killed_at_random_moments_under_load(house: House, rounds: int) -> None:
     house.upstream.pace = 0.02
     loop = asyncio.get_running_loop()

@@ -46,7 +46,7 @@ async def test_fault_ends_in_one_error(
         assert len(house.calls(asked)) == attempts
         # Nothing follows; the same socket goes on.
         with pytest.raises((TimeoutError, GoneError)):
-            async with asyncio.timeout(0.2):
+            async with asyncio.timeout(0.05):
                 await stream.next()
     again = f"again {asked}"
     async with way.open("chat.send", sessionId=session, content=again) as stream:
