@@ -6,6 +6,7 @@ thread, at `warm()` or at first use. Built by app; errors are made by faults.
 """
 
 import asyncio
+import logging
 from contextlib import suppress
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
@@ -179,6 +180,9 @@ def _new_client(base_url: str) -> "AsyncAnthropic":
 
     from gateway.providers.transport import AiohttpTransport
 
+    # On import the SDK turns its log of requests on if ANTHROPIC_LOG says so; conversations do not belong in logs.
+    for name in ("anthropic", "httpx2"):
+        logging.getLogger(name).setLevel(logging.WARNING)
     # Nobody means a proxy to reach their own machine.
     use_proxies = urlsplit(base_url).hostname not in ("127.0.0.1", "localhost", "::1")
     http_client = httpx2.AsyncClient(
