@@ -13,6 +13,7 @@ from datetime import UTC, datetime
 
 from gateway.domain import turn_event
 from gateway.domain.context import ASSISTANT
+from gateway.domain.error import GatewayError
 from gateway.domain.message import Message
 from gateway.domain.price import charge
 from gateway.domain.session import Session
@@ -21,7 +22,7 @@ from gateway.domain.turn import CANCELLED, INTERRUPTED, RUNNING, Turn
 from gateway.domain.turn_log import TurnLog
 from gateway.domain.usage import TurnUsage, UsageRecord
 from gateway.usecases.live_sessions import ActiveTurn, LiveSessions
-from gateway.usecases.ports import Catalog, Clock, Ids, Store, Transaction
+from gateway.usecases.ports import Catalog, Clock, Ids, Model, Store, Transaction
 from gateway.usecases.replay import entries_of
 from gateway.usecases.run_turn import RunTurn, interrupted
 
@@ -130,7 +131,7 @@ class RecoverTurns:
         assert error is not None
         usage = turn.usage
         if usage.attempts:
-            model = self._catalog.find(turn.model)
+            model = self._model(turn.model)
             day = datetime.fromtimestamp(now / 1000, UTC).date().isoformat()
             record = UsageRecord(
                 session_id=turn.session_id,
@@ -158,3 +159,10 @@ class RecoverTurns:
             )
         )
         return last_seq
+
+    def _model(self, name: str) -> Model:
+        """The model; one that is not served any more has no prices, and must not keep the gateway from starting."""
+        try:
+            return self._catalog.find(name)
+        except GatewayError:
+            return Model(name, name, "", 0, 0, ())

@@ -120,7 +120,7 @@ class Feed:
                 self.wake()
             elif self.after_seq < source.last_seq:
                 self.wake()
-        elif self.live.deleted and not self.turn_id:
+        if self.after_seq >= log.last_seq and self.live.deleted and not self.turn_id:
             self.fail(_session_deleted(self.live.session_id))
             items.extend(self._first)
             self._first.clear()
