@@ -1,0 +1,77 @@
+"""What a provider says becomes events at once."""
+
+import pytest
+
+from agentspace.v1 import turn_pb2
+from gateway.domain.turn_log import THINKING
+from gateway.domain.usage import TokenCounts
+from tests.gateway.usecases.house import House
+
+
+async def test_each_delta_is_an_event_with_the_next_number_and_wakes_the_readers(house: House) -> None:
+    reader = await house.send("hello")
+    call = await house.gate.next()
+    reader.take()
+    assert not reader.ready.is_set()
+    call.say("one ")
+    assert reader.ready.is_set()
+    (first,) = reader.take()
+    call.say("two ", "three")
+    (second,) = reader.take()
+    assert (first.delta, first.from_seq, first.seq) == ("one ", 3, 3)
+    assert (second.delta, second.from_seq, second.seq) == ("two three", 4, 5)
+
+
+@pytest.mark.parametrize(("kind", "phase"), [(THINKING, "THINKING"), (1, "STREAMING")])
+async def test_the_phase_follows_what_the_provider_does(house: House, kind: int, phase: str) -> None:
+    reader = await house.send("hello")
+    call = await house.gate.next()
+    (active,) = (active for _, active in house.live.turns.values())
+    assert active.phase == turn_pb2.TURN_PHASE_DISPATCHING
+    call.sink.progress()
+    assert active.phase == turn_pb2.TURN_PHASE_WAITING_FIRST_TOKEN
+    call.sink.open_block(kind)  # type: ignore[arg-type]
+    assert active.phase == turn_pb2.TurnPhase.Value(f"TURN_PHASE_{phase}")
+    call.sink.progress()
+    assert active.phase == turn_pb2.TurnPhase.Value(f"TURN_PHASE_{phase}")
+    reader.close()
+
+
+async def test_bytes_and_content_are_timed_apart(house: House) -> None:
+    await house.send("hello")
+    call = await house.gate.next()
+    (active,) = (active for _, active in house.live.turns.values())
+    assert active.upstream_at == 0
+    call.say("a")
+    assert active.content_at == active.upstream_at == house.clock.monotonic()
+    house.clock.ms += 5000
+    call.sink.progress()
+    assert active.upstream_at == active.content_at + 5 == house.clock.monotonic()
+
+
+async def test_blocks_are_numbered_and_completed(house: House) -> None:
+    reader = await house.send("hello")
+    call = await house.gate.next()
+    call.sink.open_block(THINKING)
+    call.say("hm")
+    call.sink.close_block("signed")
+    call.sink.open_block(1)
+    call.end("yes")
+    await reader.all()
+    (thought,), (text,) = reader.of(turn_pb2.ThinkingDelta), reader.of(turn_pb2.TextDelta)
+    assert ((thought.block, thought.delta), (text.block, text.delta)) == ((0, "hm"), (1, "yes"))
+    turn = await house.turns.get(reader.ack.turn_id)
+    stored = await house.store.read(lambda tx: tx.turns.answer(turn.turn_id))
+    assert stored is not None
+    first, second = stored.content
+    assert (first.signature, first.complete, second.complete) == ("signed", True, False)
+
+
+async def test_the_newest_word_on_usage_holds(house: House) -> None:
+    reader = await house.send("hello")
+    call = await house.gate.next()
+    call.sink.usage(TokenCounts(uncached_input=3))
+    call.sink.usage(TokenCounts(uncached_input=3, output=9))
+    call.end("yes")
+    await reader.all()
+    assert (reader.last.usage.input_tokens, reader.last.usage.output_tokens) == (3, 9)

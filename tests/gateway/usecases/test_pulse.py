@@ -1,0 +1,138 @@
+"""What happens because time passes."""
+
+import asyncio
+
+import pytest
+
+from agentspace.v1 import error_pb2, turn_pb2
+from gateway.domain.error import MAY_HAVE_EXECUTED
+from gateway.domain.turn import CANCELLED, FAILED
+from gateway.usecases.pulse import INTERVAL_SECONDS, TimeLimits
+from tests.gateway.usecases.house import SECONDS, House, Reader, Weak
+from tests.gateway.usecases.rooms import StillClock
+
+LIMITS = TimeLimits(first_byte=10, idle=20, pinged=30, total=100, unwatched=5)
+
+
+@pytest.fixture
+async def house(weak: Weak, clock: StillClock) -> House:
+    return House(weak, clock, limits=LIMITS)
+
+
+def passes(house: House, seconds: float) -> None:
+    house.clock.ms += int(seconds * 1000)
+    house.pulse.beat()
+
+
+async def timed_out(reader: Reader, limit: str) -> None:
+    await reader.all()
+    error = reader.last
+    assert isinstance(error, error_pb2.Error)
+    assert (error.code, error.execution) == (error_pb2.ERROR_REASON_UPSTREAM_TIMEOUT, MAY_HAVE_EXECUTED)
+    assert dict(error.metadata) == {"limit": limit}
+
+
+async def test_the_first_byte_has_a_limit(house: House) -> None:
+    reader = await house.send("hello")
+    call = await house.gate.next()
+    passes(house, 10)
+    assert not call.closed
+    passes(house, 0.25)
+    await timed_out(reader, "first_byte")
+    assert call.closed
+    assert (await house.turns.get(reader.ack.turn_id)).state == FAILED
+
+
+async def test_silence_has_a_limit_and_content_begins_it_anew(house: House) -> None:
+    reader = await house.send("hello")
+    call = await house.gate.next()
+    for _ in range(3):
+        call.say("x")
+        passes(house, 19)
+    assert not call.closed
+    passes(house, 2)
+    await timed_out(reader, "idle")
+    assert reader.text == "xxx"
+
+
+async def test_pings_count_up_to_a_longer_limit(house: House) -> None:
+    reader = await house.send("hello")
+    call = await house.gate.next()
+    call.say("x")
+    for _ in range(3):
+        passes(house, 10)
+        call.sink.progress()
+        assert not call.closed
+    passes(house, 1)
+    await timed_out(reader, "idle")
+
+
+async def test_the_whole_turn_has_a_limit(house: House) -> None:
+    reader = await house.send("hello")
+    call = await house.gate.next()
+    for _ in range(10):
+        call.say("x")
+        passes(house, 10)
+    call.say("x")
+    passes(house, 1)
+    await timed_out(reader, "total")
+
+
+async def test_a_turn_that_asked_for_it_ends_some_time_after_its_last_watcher(house: House) -> None:
+    reader = await house.send("hello", unwatched=True)
+    (await house.gate.next()).say("x")
+    passes(house, 6)
+    session = reader.ack.session_id
+    reader.close()
+    passes(house, 0)
+    passes(house, 4)
+    back = await house.watch(session)
+    passes(house, 0)
+    back.close()
+    passes(house, 0)
+    passes(house, 4)
+    assert house.live.turns
+    passes(house, 1)
+    await house.settled()
+    assert (await house.turns.get(reader.ack.turn_id)).state == CANCELLED
+
+
+async def test_other_turns_go_on_without_a_watcher(house: House) -> None:
+    reader = await house.send("hello")
+    call = await house.gate.next()
+    reader.close()
+    for _ in range(9):
+        call.say("x")
+        passes(house, 10)
+    assert not call.closed
+
+
+async def test_a_quiet_watch_hears_a_heartbeat_with_phase_and_silence(house: House) -> None:
+    reader = await house.send("hello")
+    call = await house.gate.next()
+    call.say("x")
+    watcher = await house.watch(reader.ack.session_id)
+    watcher.take()
+    passes(house, 9.75)
+    assert not watcher.ready.is_set()
+    passes(house, 0.25)
+    assert watcher.ready.is_set()
+    (beat,) = watcher.take()
+    assert isinstance(beat, turn_pb2.Heartbeat)
+    assert (beat.turn_id, beat.phase, beat.upstream_idle_ms) == (
+        reader.ack.turn_id,
+        turn_pb2.TURN_PHASE_STREAMING,
+        10_000,
+    )
+    assert watcher.take() == []
+
+
+async def test_it_beats_by_itself(house: House) -> None:
+    reader = await house.send("hello")
+    await house.gate.next()
+    house.clock.ms += 11_000
+    task = house.spawn(house.pulse.run())
+    async with asyncio.timeout(INTERVAL_SECONDS + SECONDS):
+        await reader.all()
+    task.cancel()
+    assert isinstance(reader.last, error_pb2.Error)
