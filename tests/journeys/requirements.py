@@ -58,7 +58,6 @@ UNPROVEN: frozenset[str] = frozenset(
         "context.sections",
         "guard.host",
         "guard.origin",
-        "health.serving",
         "keys.audited",
         "keys.operator-only",
         "keys.sealed",

@@ -55,6 +55,7 @@ def objects(text: str) -> list[dict[str, Any]]:
     return found
 
 
+@pytest.mark.requirement("health.serving")
 async def test_list(app: App) -> None:
     code, out, _ = await grpcurl(app, "list")
     assert code == 0
@@ -85,6 +86,7 @@ async def test_describe_what_is_not_there(app: App) -> None:
     assert "not found" in err.lower()
 
 
+@pytest.mark.requirement("health.serving")
 async def test_health(app: App) -> None:
     for data in ({}, {"service": "agentspace.v1.ChatService"}):
         code, out, _ = await grpcurl(app, "grpc.health.v1.Health/Check", data=data)
@@ -114,6 +116,7 @@ async def test_errors_have_their_details(app: App) -> None:
         assert part in err
 
 
+@pytest.mark.requirement("health.serving")
 @pytest.mark.parametrize("reflection", ["grpc-v1", "grpc-v1alpha"])
 async def test_buf_curl(app: App, reflection: str) -> None:
     code, out, err = await buf(app, reflection, "ChatService/SendMessage", {"content": "hello from buf"})
