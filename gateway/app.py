@@ -87,9 +87,12 @@ class App:
         # From here on the home is ours alone.
         token = operator_token(config.home / "token")
         catalog, estimator = BuiltInCatalog(), TokenEstimator()
-        anthropic = AnthropicProvider(base_url=config.anthropic_url)
-        local = AnthropicProvider(name="local", base_url=config.local_url, needs_key=False)
-        providers: dict[str, Provider] = {"anthropic": anthropic, "local": local, "scripted": ScriptedProvider()}
+        agent = f"agentspace-gateway/{product_version()}"
+        providers: dict[str, Provider] = {
+            "anthropic": AnthropicProvider(base_url=config.anthropic_url, user_agent=agent),
+            "local": AnthropicProvider(name="local", base_url=config.local_url, needs_key=False, user_agent=agent),
+            "scripted": ScriptedProvider(),
+        }
         for provider in providers.values():
             opened.push_async_callback(provider.close)
         opened.push_async_callback(self._end_tasks)
@@ -172,9 +175,6 @@ class App:
             config.socket.chmod(0o600)
         # What the first message needs is loaded meanwhile, off the event loop.
         self._background.append(asyncio.create_task(asyncio.to_thread(estimator.warm)))
-        for prefix, provider in (("claude-", anthropic), ("local/", local)):
-            if config.model.startswith(prefix):
-                self._background.append(asyncio.create_task(provider.warm()))
 
     async def drain(self) -> None:
         """Take no new work, let running turns end for the drain time, keep the rest as interrupted."""

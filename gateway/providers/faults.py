@@ -7,6 +7,8 @@ from collections.abc import Mapping
 from email.utils import parsedate_to_datetime
 from typing import Any
 
+import orjson
+
 from agentspace.v1 import error_pb2
 from agentspace.v1.error_pb2 import ErrorReason, Execution
 from gateway.domain.error import MAY_HAVE_EXECUTED, NOT_STARTED, GatewayError
@@ -44,8 +46,14 @@ def words(text: object, key: str) -> str:
     return _UNPRINTABLE.sub(" ", said)[:WORDS_LIMIT].strip()
 
 
-def refused(provider: str, status: int, error: object, headers: Mapping[str, str], key: str) -> GatewayError:
-    """The answer was an HTTP error: its status, its `error` object (whatever it is) and its headers."""
+def refused(provider: str, status: int, body: bytes, headers: Mapping[str, str], key: str) -> GatewayError:
+    """The answer was an HTTP error: its status, its body (whatever it is) and its headers (in whatever case)."""
+    try:
+        said = orjson.loads(body)
+    except orjson.JSONDecodeError:
+        said = None
+    # Not every server that speaks the API wraps its errors as the API does.
+    error = said.get("error", said) if isinstance(said, dict) else None
     execution = NOT_STARTED if 300 <= status < 500 or status == 529 else MAY_HAVE_EXECUTED
     return _fault(provider, status, error, key, _retry_after_ms(headers), execution)
 

@@ -106,7 +106,7 @@ class MessageStream:
         elif kind == "error":
             raise StreamError(event["error"])
 
-    def _count(self, usage: Mapping[str, Any] | None) -> None:
+    def _count(self, usage: dict[str, Any] | None) -> None:
         if usage:
             self._sink.usage(self._tally.add(usage))
 

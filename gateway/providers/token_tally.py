@@ -2,7 +2,6 @@
 told does not. Used by messages_stream.
 """
 
-from collections.abc import Mapping
 from typing import Any
 
 from gateway.domain.usage import TokenCounts
@@ -16,7 +15,7 @@ class TokenTally:
     def __init__(self) -> None:
         self._known: dict[str, int] = {}
 
-    def add(self, usage: Mapping[str, Any]) -> TokenCounts:
+    def add(self, usage: dict[str, Any]) -> TokenCounts:
         """Take in a usage object; returns everything known."""
         known = self._known
         for part in (
@@ -25,8 +24,10 @@ class TokenTally:
             usage.get("output_tokens_details"),
             usage.get("server_tool_use"),
         ):
-            if isinstance(part, Mapping):
-                known.update((name, n) for name, n in part.items() if type(n) is int and n >= 0)
+            if isinstance(part, dict):
+                for name, n in part.items():
+                    if type(n) is int and n >= 0:
+                        known[name] = n
         write_5m = known.get("ephemeral_5m_input_tokens", 0)
         write_1h = known.get("ephemeral_1h_input_tokens", 0)
         # After server tools the total covers every iteration and the split only the first; what the split leaves out is

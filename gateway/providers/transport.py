@@ -1,87 +1,84 @@
-"""How the SDK's requests reach the network: aiohttp under the SDK's httpx2 client. Made by anthropic, off the event
-loop, as both libraries take long to import.
-
-The SDK brings such a transport too; this one also hands out aiohttp's own reader of the body, under CONTENT in the
-response's extensions. Reading events from it costs a third less per delta than through the layers above.
+"""How requests reach a server that speaks the Messages API: its address, the headers of every request and a pool of
+connections. Used by anthropic.
 """
 
-from collections.abc import AsyncIterator
-from typing import Any
+from urllib.request import getproxies, proxy_bypass
 
 import aiohttp
-import httpx2
+from yarl import URL
 
-CONTENT = "content"
+API_VERSION = "2026-10-21"
 CONNECTIONS = 1000
+CONNECT_SECONDS = 10.0
 # Shorter than any usual server keeps an idle connection, so that a request is never written to one being closed: that
 # could not be told from a request that was executed, and would have to fail.
 KEEP_IDLE_SECONDS = 3.0
+NOT_SENT = (
+    aiohttp.ClientConnectorError,
+    aiohttp.ClientHttpProxyError,
+    aiohttp.ConnectionTimeoutError,
+    aiohttp.NonHttpUrlClientError,
+    ValueError,
+)
+"""After one of these the request was surely not sent. A ValueError says that the address is none."""
 
 
-class AiohttpTransport(httpx2.AsyncBaseTransport):
-    """One pool of connections. `use_proxies`: those that the environment names. Redirects are not followed."""
+class Transport:
+    """Requests to the server at `base_url`, which may have a path. `user_agent` is who we say we are."""
 
-    def __init__(self, *, use_proxies: bool) -> None:
-        self._use_proxies = use_proxies
+    def __init__(self, base_url: str, user_agent: str) -> None:
+        self._base_url = base_url.rstrip("/")
+        self._user_agent = user_agent
         self._session: aiohttp.ClientSession | None = None
 
-    async def handle_async_request(self, request: httpx2.Request) -> httpx2.Response:
-        """Send a request. Raises ConnectError or ConnectTimeout where it surely was not sent, else ReadError or
-        ReadTimeout."""
-        if self._session is None:
-            self._session = aiohttp.ClientSession(
-                connector=aiohttp.TCPConnector(limit=CONNECTIONS, keepalive_timeout=KEEP_IDLE_SECONDS),
-                cookie_jar=aiohttp.DummyCookieJar(),
-                trust_env=self._use_proxies,
-            )
-        limits: dict[str, Any] = request.extensions.get("timeout", {})
-        try:
-            response = await self._session.request(
-                request.method,
-                str(request.url),
-                headers=request.headers.multi_items(),
-                data=await request.aread() or None,
-                allow_redirects=False,
-                timeout=aiohttp.ClientTimeout(sock_connect=limits.get("connect"), sock_read=limits.get("read")),
-            )
-        except (aiohttp.ClientConnectorError, aiohttp.InvalidURL, aiohttp.NonHttpUrlClientError) as error:
-            raise httpx2.ConnectError(type(error).__name__) from None
-        except aiohttp.ConnectionTimeoutError as error:
-            raise httpx2.ConnectTimeout(type(error).__name__) from None
-        except TimeoutError as error:
-            raise httpx2.ReadTimeout(type(error).__name__) from None
-        except (aiohttp.ClientError, OSError) as error:
-            raise httpx2.ReadError(type(error).__name__) from None
-        return httpx2.Response(
-            response.status,
-            # aiohttp has decoded the body.
-            headers=[(name, value) for name, value in response.raw_headers if name.lower() != b"content-encoding"],
-            stream=_Body(response),
-            extensions={"http_version": b"HTTP/1.1", CONTENT: response.content},
+    async def request(
+        self, method: str, path: str, key: str, body: bytes | None = None, seconds: float | None = None
+    ) -> aiohttp.ClientResponse:
+        """The answer as soon as its head is there. The caller closes it; one read to its end leaves its connection to
+        the next request.
+
+        `seconds` limits everything up to the end of the body. Without it only the connection has a limit. Raises one
+        of NOT_SENT, else aiohttp.ClientError, OSError or TimeoutError.
+        """
+        session = self._session or self._open()
+        headers = {"authorization": f"Bearer {key}"}
+        if body is not None:
+            headers["content-type"] = "application/json"
+        return await session.request(
+            method,
+            self._base_url + path,
+            headers=headers,
+            data=body,
+            # A redirect would carry the conversation to somebody nobody chose.
+            allow_redirects=False,
+            timeout=aiohttp.ClientTimeout(total=seconds, sock_connect=CONNECT_SECONDS),
         )
 
-    async def aclose(self) -> None:
+    async def close(self) -> None:
         """Close all connections."""
         if self._session is not None:
             await self._session.close()
 
+    def _open(self) -> aiohttp.ClientSession:
+        self._session = aiohttp.ClientSession(
+            connector=aiohttp.TCPConnector(limit=CONNECTIONS, keepalive_timeout=KEEP_IDLE_SECONDS),
+            cookie_jar=aiohttp.DummyCookieJar(),
+            # aiohttp would ask the environment for each request, in a thread, which costs more than the request.
+            proxy=_proxy(URL(self._base_url)),
+            headers={
+                "accept": "application/json",
+                # Compressed events would wait for one another.
+                "accept-encoding": "identity",
+                "anthropic-version": API_VERSION,
+                "user-agent": self._user_agent,
+            },
+        )
+        return self._session
 
-class _Body(httpx2.AsyncByteStream):
-    def __init__(self, response: aiohttp.ClientResponse) -> None:
-        self._response = response
 
-    async def __aiter__(self) -> AsyncIterator[bytes]:
-        try:
-            while piece := await self._response.content.readany():
-                yield piece
-        except TimeoutError as error:
-            raise httpx2.ReadTimeout(type(error).__name__) from None
-        except (aiohttp.ClientError, OSError) as error:
-            raise httpx2.ReadError(type(error).__name__) from None
-
-    async def aclose(self) -> None:
-        if self._response.content.at_eof():
-            self._response.release()
-        else:
-            # Not to be used again, and the provider is to see it now.
-            self._response.close()
+def _proxy(url: URL) -> str | None:
+    """The proxy that the environment names for the address. Nobody means one to reach their own machine."""
+    host = url.host
+    if host is None or host in ("127.0.0.1", "localhost", "::1") or proxy_bypass(host):
+        return None
+    return getproxies().get(url.scheme)

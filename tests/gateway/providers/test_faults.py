@@ -1,5 +1,6 @@
 """Which fault is which error, and that no error tells a secret."""
 
+import json
 from typing import Any
 
 import pytest
@@ -14,8 +15,10 @@ KEY = "sk-ant-secret-0123456789"
 def refused(
     status: int, kind: str = "x_error", message: str = "words", code: str = "", headers: dict[str, str] | None = None
 ) -> GatewayError:
-    error: dict[str, Any] = {"type": kind, "message": message, "details": {"error_code": code}}
-    return faults.refused("anthropic", status, error, headers or {}, KEY)
+    error = {"type": kind, "message": message, "details": {"error_code": code}}
+    return faults.refused(
+        "anthropic", status, json.dumps({"type": "error", "error": error}).encode(), headers or {}, KEY
+    )
 
 
 def name(error: GatewayError) -> str:
@@ -83,7 +86,20 @@ def test_errors_in_the_stream_may_have_executed(kind: Any, reason: str) -> None:
 @pytest.mark.parametrize("error", [None, "text", [1], {"message": 5, "type": {}, "details": 3}])
 def test_any_shape_of_error_will_do(error: object) -> None:
     assert name(faults.broken_off("anthropic", error, KEY)) == "UPSTREAM_OVERLOADED"
-    assert name(faults.refused("anthropic", 418, error, {}, KEY)) == "UPSTREAM_REJECTED"
+    assert name(faults.refused("anthropic", 418, json.dumps({"error": error}).encode(), {}, KEY)) == "UPSTREAM_REJECTED"
+
+
+@pytest.mark.parametrize(
+    "body", [b"", b"<html>", b"null", b"[]", b"5", b'"x"', b"{}", b"\xff", b'{"error": "\\ud800"}']
+)
+def test_any_body_will_do(body: bytes) -> None:
+    error = faults.refused("anthropic", 503, body, {}, KEY)
+    assert (name(error), error.message) == ("UPSTREAM_OVERLOADED", "anthropic answered 503: no explanation")
+
+
+def test_an_error_without_its_wrapping_is_understood() -> None:
+    error = faults.refused("local", 400, b'{"type": "x", "message": "prompt is too long"}', {}, "")
+    assert name(error) == "CONTEXT_TOO_LARGE"
 
 
 @pytest.mark.parametrize(

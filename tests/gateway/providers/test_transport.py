@@ -1,27 +1,36 @@
-"""The transport tells what was surely not sent from what may have been, and gives connections back when it can."""
+"""The transport tells what was surely not sent from what may have been, and uses connections again when it can."""
 
 import asyncio
-import gzip
 import socket
 from collections.abc import AsyncIterator, Awaitable, Callable
 
-import httpx2
+import aiohttp
 import pytest
 
-from gateway.providers.transport import CONTENT, KEEP_IDLE_SECONDS, AiohttpTransport
+from gateway.providers.transport import KEEP_IDLE_SECONDS, NOT_SENT, Transport
 
 Answer = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
+Made = Callable[[str], Transport]
 
 
 @pytest.fixture
-async def client() -> AsyncIterator[httpx2.AsyncClient]:
-    async with httpx2.AsyncClient(transport=AiohttpTransport(use_proxies=False), timeout=5, trust_env=False) as client:
-        yield client
+async def transport() -> AsyncIterator[Made]:
+    """Makes transports to an address, and closes them."""
+    made: list[Transport] = []
+
+    def make(url: str) -> Transport:
+        made.append(Transport(url, "test"))
+        return made[-1]
+
+    async with asyncio.timeout(20):
+        yield make
+    for one in made:
+        await one.close()
 
 
 async def serve(answer: Answer) -> tuple[asyncio.Server, str]:
     server = await asyncio.start_server(answer, "127.0.0.1", 0)
-    return server, f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}/x"
+    return server, f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
 
 
 def saying(*answers: bytes) -> Answer:
@@ -36,65 +45,73 @@ def saying(*answers: bytes) -> Answer:
     return serve_one
 
 
-async def test_sends_and_reads(client: httpx2.AsyncClient) -> None:
+async def test_sends_and_reads(transport: Made) -> None:
     heard = bytearray()
 
     async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         heard.extend(await reader.readuntil(b'{"a":1}'))
-        body = gzip.compress(b"hello")
-        writer.write(b"HTTP/1.1 201 Made\r\nx-y: z\r\ncontent-encoding: gzip\r\ncontent-length: %d\r\n\r\n" % len(body))
-        writer.write(body)
+        writer.write(
+            b"HTTP/1.1 201 Made\r\nx-y: z\r\nset-cookie: a=b\r\nconnection: close\r\ncontent-length: 2\r\n\r\nhi"
+        )
         writer.close()
 
     server, url = await serve(answer)
     async with server:
-        response = await client.post(url, json={"a": 1}, headers={"x-a": "b"})
-    assert (response.status_code, response.headers["x-y"], response.text) == (201, "z", "hello")
-    assert heard.startswith(b"POST /x HTTP/1.1\r\n")
-    assert b"x-a: b" in heard.lower()
+        opened = transport(f"{url}/under/")
+        for _ in range(2):
+            heard.clear()
+            response = await opened.request("POST", "/x?y=1", "key", b'{"a":1}')
+            assert (response.status, response.headers["x-y"], await response.read()) == (201, "z", b"hi")
+            response.close()
+    assert heard.startswith(b"POST /under/x?y=1 HTTP/1.1\r\n")
+    sent = bytes(heard).lower()
+    for line in (b"authorization: bearer key", b"content-type: application/json", b"accept-encoding: identity"):
+        assert sent.count(line + b"\r\n") == 1
+    assert b"cookie" not in sent
 
 
-async def test_the_reader_of_the_body_is_handed_out(client: httpx2.AsyncClient) -> None:
-    server, url = await serve(saying(b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nhi"))
-    async with server, client.stream("GET", url) as response:
-        assert await response.extensions[CONTENT].read() == b"hi"
+@pytest.mark.parametrize("url", ["http://nobody.invalid", "ftp://127.0.0.1", "nothing", "http://[::1", ""])
+async def test_without_a_connection_nothing_was_sent(transport: Made, url: str) -> None:
+    with pytest.raises(NOT_SENT):
+        await transport(url).request("POST", "/", "key", b"")
 
 
-async def test_refused_and_unresolvable_were_not_sent(client: httpx2.AsyncClient) -> None:
+async def test_a_refused_connection_was_not_used(transport: Made) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
-    for url in (f"http://127.0.0.1:{port}/", "http://nobody.invalid/", "ftp://127.0.0.1/", "nothing"):
-        with pytest.raises(httpx2.ConnectError):
-            await client.get(url)
+    with pytest.raises(NOT_SENT):
+        await transport(f"http://127.0.0.1:{port}").request("POST", "/", "key", b"")
 
 
-@pytest.mark.parametrize("answer", [b"", b"HTTP/1.1 200", b"HTTP/1.1 200 OK\r\ncontent-length: 9\r\n\r\nhi"])
-async def test_a_cut_answer_may_have_been_executed(client: httpx2.AsyncClient, answer: bytes) -> None:
+@pytest.mark.parametrize("answer", [b"", b"HTTP/1.1 200", b"nonsense\r\n\r\n"])
+async def test_a_cut_answer_may_have_been_executed(transport: Made, answer: bytes) -> None:
     server, url = await serve(saying(answer))
     async with server:
-        with pytest.raises(httpx2.ReadError):
-            await client.post(url, content=b"")
+        with pytest.raises(aiohttp.ClientError) as caught:
+            await transport(url).request("POST", "/", "key", b"")
+    assert not isinstance(caught.value, NOT_SENT)
 
 
-async def test_silence_is_a_read_timeout(client: httpx2.AsyncClient) -> None:
+async def test_silence_ends_after_the_time_given(transport: Made) -> None:
     left = asyncio.Event()
 
     async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        await reader.read()
+        await reader.readuntil(b"\r\n\r\n")
+        assert await reader.read() == b""
         writer.close()
         left.set()
 
     server, url = await serve(answer)
     async with server:
-        with pytest.raises(httpx2.ReadTimeout):
-            await client.get(url, timeout=0.05)
-        async with asyncio.timeout(5):
-            await left.wait()
+        with pytest.raises(TimeoutError) as caught:
+            await transport(url).request("GET", "/", "key", seconds=0.05)
+        await left.wait()
+    assert not isinstance(caught.value, NOT_SENT)
 
 
-async def test_a_read_body_gives_its_connection_back_and_an_unread_one_does_not(client: httpx2.AsyncClient) -> None:
+async def test_a_read_body_gives_its_connection_back_and_an_unread_one_does_not(transport: Made) -> None:
     connections = 0
-    whole = saying(*[b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nhi"] * 2)
+    whole = saying(*[b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nhi"] * 3)
     endless = saying(b"HTTP/1.1 200 OK\r\ncontent-length: 999\r\n\r\nhi", b"")
 
     async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -104,14 +121,60 @@ async def test_a_read_body_gives_its_connection_back_and_an_unread_one_does_not(
 
     server, url = await serve(answer)
     async with server:
-        for _ in range(2):
-            await client.get(url)
-        assert connections == 1
-        async with client.stream("GET", url):
-            pass
-        async with client.stream("GET", url):
-            pass
-        assert connections == 3
+        opened = transport(url)
+        for expected in (1, 1, 1, 2, 3):
+            response = await opened.request("GET", "/", "key")
+            assert await response.content.readany() == b"hi"
+            response.close()
+            assert connections == expected
+
+
+@pytest.mark.parametrize(
+    ("url", "environment", "asked"),
+    [
+        ("http://example.test/a", {"http_proxy": "{proxy}"}, "proxy"),
+        ("http://example.test/a", {"http_proxy": "http://user:word@{proxy_host}"}, "proxy"),
+        ("http://example.test/a", {"https_proxy": "{proxy}"}, ""),
+        ("http://example.test/a", {"http_proxy": "{proxy}", "no_proxy": "example.test"}, ""),
+        ("{server}", {"http_proxy": "{proxy}"}, "server"),
+    ],
+)
+async def test_proxies_are_those_of_the_environment_but_for_this_machine(
+    transport: Made, monkeypatch: pytest.MonkeyPatch, url: str, environment: dict[str, str], asked: str
+) -> None:
+    heard: list[tuple[str, bytes]] = []
+
+    def noting(name: str) -> Answer:
+        async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            heard.append((name, await reader.readuntil(b"\r\n\r\n")))
+            writer.write(b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n")
+            writer.close()
+
+        return answer
+
+    server, server_url = await serve(noting("server"))
+    proxy, proxy_url = await serve(noting("proxy"))
+    places = {"server": server_url, "proxy": proxy_url, "proxy_host": proxy_url.removeprefix("http://")}
+    for name in ("http_proxy", "https_proxy", "no_proxy", "all_proxy"):
+        monkeypatch.delenv(name.upper(), raising=False)
+        monkeypatch.setenv(name, environment.get(name, "").format(**places))
+    async with server, proxy:
+        try:
+            (await transport(url.format(**places)).request("GET", "/x", "key")).close()
+        except NOT_SENT:
+            assert not asked
+    assert [name for name, _ in heard] == ([asked] if asked else [])
+    if asked == "proxy":
+        assert heard[0][1].startswith(b"GET http://example.test/a/x HTTP/1.1\r\n")
+        assert (b"Proxy-Authorization: Basic" in heard[0][1]) == ("word" in environment["http_proxy"])
+
+
+async def test_a_proxy_that_refuses_passed_nothing_on(transport: Made, monkeypatch: pytest.MonkeyPatch) -> None:
+    proxy, proxy_url = await serve(saying(b"HTTP/1.1 403 No\r\ncontent-length: 0\r\n\r\n"))
+    monkeypatch.setenv("https_proxy", proxy_url)
+    async with proxy:
+        with pytest.raises(NOT_SENT):
+            await transport("https://example.test").request("GET", "/", "key")
 
 
 def test_idle_connections_are_dropped_before_servers_drop_them() -> None:
