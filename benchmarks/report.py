@@ -121,7 +121,7 @@ def circumstances() -> dict[str, Any]:
 
 def keep(results: dict[str, Any], path: Path = HISTORY) -> None:
     """Add the medians to the history."""
-    line = {name: results[name] for name in ("date", "commit", "python", "machine", "medians")}
+    line = {name: results[name] for name in ("date", "commit", "python", "machine", "noisy", "medians")}
     with path.open("a", encoding="utf-8") as file:
         file.write(json.dumps(line) + "\n")
 
