@@ -39,7 +39,7 @@ def set_up_logging() -> None:
     handler = logging.StreamHandler()
     handler.setFormatter(JsonFormatter())
     logging.basicConfig(level=logging.INFO, handlers=[handler])
-    for noisy in ("httpx2", "httpcore2", "anthropic", "alembic"):
+    for noisy in ("alembic",):
         logging.getLogger(noisy).setLevel(logging.WARNING)
 
 

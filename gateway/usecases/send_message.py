@@ -54,10 +54,10 @@ class Send:
 
 @dataclass(slots=True)
 class _Accepted:
-    """What the commit gave: a new turn, or the turn the idempotency key was used for before."""
+    """What the commit gave."""
 
     turn: Turn
-    question: Message | None
+    question: Message
     prompt: list[PromptMessage]
     system: str
     key: Secret | None
@@ -104,7 +104,7 @@ class SendMessage:
         async with self._alone((caller.name, send.idempotency_key)):
             earlier = await self._store.read(lambda tx: self._earlier(tx, send, caller))
             if earlier is not None:
-                return await self._attach(earlier.turn, wake)
+                return await self._attach(earlier, wake)
             return await self._first(send, caller, wake)
 
     async def _first(self, send: Send, caller: Principal, wake: Callable[[], None]) -> Feed:
@@ -127,8 +127,6 @@ class SendMessage:
         turn, question = self._turn(send, caller, session.session_id, model, RUNNING, now)
 
         def work(tx: Transaction) -> _Accepted:
-            if (earlier := self._earlier(tx, send, caller)) is not None:
-                return earlier
             key = self._run.key_for(tx, model, caller.name)
             tx.sessions.insert(replace(session, message_count=1))
             tx.turns.insert(turn)
@@ -139,10 +137,7 @@ class SendMessage:
         try:
             # Whoever finds the session between the commit and its announcement waits.
             async with held(live):
-                accepted = await self._store.write(work)
-                if accepted.question is None:
-                    return await self._attach(accepted.turn, wake)
-                return self._begin(live, accepted, wake, created=session)
+                return self._begin(live, await self._store.write(work), wake, created=session)
         finally:
             self._live.release(live)
 
@@ -165,8 +160,6 @@ class SendMessage:
         state = RUNNING if busy is None else QUEUED
 
         def work(tx: Transaction) -> _Accepted:
-            if (earlier := self._earlier(tx, send, caller)) is not None:
-                return earlier
             session = tx.sessions.get(live.session_id)
             if session is None or session.deleted_ms:
                 raise session_not_found(live.session_id)
@@ -181,10 +174,7 @@ class SendMessage:
             prompt, system, key = self._run.take_over(tx, turn)
             return _Accepted(turn, question, prompt, system, key)
 
-        accepted = await self._store.write(work)
-        if accepted.question is None:
-            return await self._attach(accepted.turn, wake)
-        return self._begin(live, accepted, wake)
+        return self._begin(live, await self._store.write(work), wake)
 
     def _turn(
         self,
@@ -215,9 +205,8 @@ class SendMessage:
         self, live: LiveSession, accepted: _Accepted, wake: Callable[[], None], created: Session | None = None
     ) -> Feed:
         """The commit is done: number and announce the message, start the turn if it runs now."""
-        turn, question = accepted.turn, accepted.question
-        assert question is not None
-        seq = live.log.append_message(turn_event.message_committed(question))
+        turn = accepted.turn
+        seq = live.log.append_message(turn_event.message_committed(accepted.question))
         active = ActiveTurn(turn, TurnLog(turn.turn_id, turn.message_id, turn.model), seq)
         position = len(live.active())
         self._live.add_turn(live, active)
@@ -232,20 +221,17 @@ class SendMessage:
             self._run.start(live, active, accepted.prompt, accepted.system, accepted.key)
         return feed
 
-    def _earlier(self, tx: Transaction, send: Send, caller: Principal) -> _Accepted | None:
-        if not send.idempotency_key:
-            return None
+    def _earlier(self, tx: Transaction, send: Send, caller: Principal) -> Turn | None:
+        """The turn the key was used for before. Raises IDEMPOTENCY_CONFLICT when that was another message."""
         not_before = self._clock.now_ms() - self._key_lifetime_ms
         turn = tx.turns.find_by_key(caller.name, send.idempotency_key, not_before)
-        if turn is None:
-            return None
-        if turn.request_digest != send.digest():
+        if turn is not None and turn.request_digest != send.digest():
             raise GatewayError(
                 error_pb2.ERROR_REASON_IDEMPOTENCY_CONFLICT,
                 "the idempotency key was used for another message",
                 metadata={"turnId": turn.turn_id},
             )
-        return _Accepted(turn, None, [], "", None)
+        return turn
 
     @asynccontextmanager
     async def _alone(self, key: tuple[str, str]) -> AsyncIterator[None]:
