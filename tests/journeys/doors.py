@@ -211,9 +211,11 @@ class CallStream:
                 raise GoneError from error
             return frame
         except asyncio.CancelledError:
-            if self._call.cancelled():
-                raise GoneError from None
-            raise
+            task = asyncio.current_task()
+            if task is None or task.cancelling():
+                raise
+            # Not ours: gRPC tells in this way that the call was cancelled.
+            raise GoneError from None
         if answer is grpc.aio.EOF:
             raise GoneError
         frame = framed(getattr(answer, answer.WhichOneof("event")))
@@ -264,7 +266,7 @@ async def ready(stack: Stack) -> None:
                 async with session.get(f"{stack.url}/ready") as answer:
                     if answer.status == 200:
                         return
-            await asyncio.sleep(0.02)
+            await asyncio.sleep(0.1)
 
 
 def door(name: str, stack: Stack) -> WebSocketDoor | GrpcDoor:
