@@ -173,8 +173,6 @@ class App:
         await self._server.start()
         if config.socket is not None:
             config.socket.chmod(0o600)
-        # What the first message needs is loaded meanwhile, off the event loop.
-        self._background.append(asyncio.create_task(asyncio.to_thread(estimator.warm)))
 
     async def drain(self) -> None:
         """Take no new work, let running turns end for the drain time, keep the rest as interrupted."""

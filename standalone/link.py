@@ -25,8 +25,7 @@ from bridge.link import LinkError, Receiver
 from gateway.app import App
 from gateway.domain.error import GatewayError
 from gateway.rpc.connect import Connection
-
-FLUSH_SECONDS = 0.002
+from gateway.rpc.pace import Pace
 
 
 class DirectLink:
@@ -37,7 +36,7 @@ class DirectLink:
         self._methods = {method.name: method for method in app.methods}
         self._connection: Connection | None = None
         self._receiver: Receiver | None = None
-        self._flushed = 0.0
+        self._pace = Pace()
         self._opened = asyncio.Event()
 
     @property
@@ -78,9 +77,12 @@ class DirectLink:
         """Nothing waits here."""
 
     def _schedule(self) -> None:
-        # Alone, a frame goes at once; under load, those of two milliseconds go together.
         loop = asyncio.get_running_loop()
-        loop.call_at(max(self._flushed + FLUSH_SECONDS, loop.time()), self._flush)
+        due = self._pace.due
+        if due <= loop.time() or (self._connection is not None and self._connection.urgent):
+            loop.call_soon(self._flush)
+        else:
+            loop.call_at(due, self._flush)
 
     def flush(self) -> None:
         """Hand over at once what is ready."""
@@ -92,7 +94,7 @@ class DirectLink:
             return
         batch = self._connection.collect()
         if batch is not None:
-            self._flushed = asyncio.get_running_loop().time()
+            self._pace.sent(asyncio.get_running_loop().time())
             self._receiver.on_response(batch)
 
     async def hello(self, token: str) -> Hello:

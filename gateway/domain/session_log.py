@@ -11,7 +11,7 @@ from enum import Enum, auto
 
 from agentspace.v1 import error_pb2, turn_pb2
 from gateway.domain.turn import TurnPositions
-from gateway.domain.turn_log import TEXT, THINKING, TurnLog
+from gateway.domain.turn_log import TEXT, THINKING, Block, TurnLog
 
 Event = (
     turn_pb2.MessageCommitted
@@ -136,7 +136,14 @@ class SessionLog:
         it."""
         key = (self.epoch, after_seq, self.last_seq, limit)
         if self._memo[0] != key:
-            self._memo = (key, list(self._read(after_seq, limit)))
+            if after_seq == self.last_seq - 1 and (newest := self.entries[-1]).log is not None:
+                # One new delta, by far the most frequent question.
+                log = newest.log
+                chunk = newest.first_chunk + newest.count - 1
+                found = [self._delta(log, log.block_of(chunk), self.last_seq, self.last_seq, log.chunks[chunk])]
+            else:
+                found = list(self._read(after_seq, limit))
+            self._memo = (key, found)
         return self._memo[1]
 
     def _read(self, after_seq: int, limit: int) -> Iterator[Event]:
@@ -164,35 +171,24 @@ class SessionLog:
         base = entry.first_seq - entry.first_chunk
         start, stop = entry.first_chunk + skip, entry.first_chunk + entry.count
         for block, first, end, text in log.pieces(start, stop, MERGE_LIMIT):
-            if block.kind == TEXT:
-                yield turn_pb2.TextDelta(
-                    delta=text,
-                    turn_id=log.turn_id,
-                    epoch=self.epoch,
-                    from_seq=base + first,
-                    seq=base + end - 1,
-                    block=block.index,
-                )
-            elif block.kind == THINKING:
-                yield turn_pb2.ThinkingDelta(
-                    delta=text,
-                    turn_id=log.turn_id,
-                    epoch=self.epoch,
-                    from_seq=base + first,
-                    seq=base + end - 1,
-                    block=block.index,
-                )
-            else:
-                yield turn_pb2.ToolDelta(
-                    delta=text,
-                    turn_id=log.turn_id,
-                    epoch=self.epoch,
-                    from_seq=base + first,
-                    seq=base + end - 1,
-                    block=block.index,
-                    tool_use_id=block.tool_use_id,
-                    tool_name=block.tool_name,
-                )
+            yield self._delta(log, block, base + first, base + end - 1, text)
+
+    def _delta(self, log: TurnLog, block: Block, from_seq: int, seq: int, text: str) -> Event:
+        kind = turn_pb2.TextDelta if block.kind == TEXT else turn_pb2.ThinkingDelta
+        if block.kind in (TEXT, THINKING):
+            return kind(
+                delta=text, turn_id=log.turn_id, epoch=self.epoch, from_seq=from_seq, seq=seq, block=block.index
+            )
+        return turn_pb2.ToolDelta(
+            delta=text,
+            turn_id=log.turn_id,
+            epoch=self.epoch,
+            from_seq=from_seq,
+            seq=seq,
+            block=block.index,
+            tool_use_id=block.tool_use_id,
+            tool_name=block.tool_name,
+        )
 
 
 _DELTAS = (turn_pb2.TextDelta, turn_pb2.ThinkingDelta, turn_pb2.ToolDelta)

@@ -62,12 +62,18 @@ class TurnLog:
         self.chunks.append(text)
         self.characters += len(text)
 
+    def block_of(self, chunk: int) -> Block:
+        """The block a chunk belongs to."""
+        if chunk >= self._first_chunks[-1]:
+            return self.blocks[-1]
+        return self.blocks[bisect_right(self._first_chunks, chunk) - 1]
+
     def pieces(self, start: int, stop: int, limit: int) -> Iterator[tuple[Block, int, int, str]]:
         """The chunks from `start` to before `stop`, neighbours of one block merged up to about `limit` characters
         each, as (block, first chunk, chunk after the last, text)."""
         chunks = self.chunks
         if stop - start == 1:
-            yield self.blocks[bisect_right(self._first_chunks, start) - 1], start, stop, chunks[start]
+            yield self.block_of(start), start, stop, chunks[start]
             return
         while start < stop:
             index = bisect_right(self._first_chunks, start) - 1

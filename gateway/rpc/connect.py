@@ -107,6 +107,8 @@ class Connection:
         self.awake: dict[_Stream, None] = {}
         self.is_ready = False
         self.ending = False
+        self.urgent = False
+        """There is an answer to a single question, which is worth a batch of its own."""
 
     # --- in ---------------------------------------------------------------------------------------------------------
 
@@ -251,6 +253,7 @@ class Connection:
             response.recipients.add(channel=channel.number, request_id=request_id)
             channel.unacknowledged += response.frame.ByteSize()
             self._answers.append(response)
+            self.urgent = True
             self._signal()
 
     def _signal(self) -> None:
@@ -260,6 +263,7 @@ class Connection:
 
     def collect(self) -> gateway_service_pb2.ConnectResponse | None:
         """The next batch; None when there is nothing, until `on_ready` is called again."""
+        self.urgent = False
         batch = gateway_service_pb2.ConnectResponse()
         out = batch.channels
         while self._answers and len(out) < BATCH_FRAMES:

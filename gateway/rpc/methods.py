@@ -6,7 +6,7 @@ the same code.
 import asyncio
 import logging
 import re
-from collections.abc import Awaitable, Callable, Coroutine, Mapping
+from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol, TypeVar
 
@@ -49,7 +49,7 @@ class Feed(Protocol):
     done: bool
     failure: error_pb2.Error | None
 
-    def take(self, limit: int) -> list[Any]:
+    def take(self, limit: int) -> Sequence[Any]:
         """What is new."""
         ...
 

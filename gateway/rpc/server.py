@@ -19,8 +19,8 @@ from gateway.domain.error import GatewayError
 from gateway.rpc import direct
 from gateway.rpc.connect import Connection
 from gateway.rpc.methods import Calls, Method, service_descriptors
+from gateway.rpc.pace import Pace
 
-FLUSH_SECONDS = 0.002
 BACKLOG_ANSWERS = 4096
 REFLECTION_V1 = "grpc.reflection.v1.ServerReflection"
 MAX_REQUEST_BYTES = 4 * 1024 * 1024
@@ -108,18 +108,17 @@ class GrpcServer:
         reader = asyncio.ensure_future(read())
         reader.add_done_callback(lambda _: ready.set())
         loop = asyncio.get_running_loop()
-        sent = 0.0
+        pace = Pace()
         try:
             while not (reader.done() or (connection.ending and not connection.is_ready)):
                 await ready.wait()
-                # Alone, a frame goes at once; under load, those of two milliseconds go together.
-                if (early := sent + FLUSH_SECONDS - loop.time()) > 0:
+                if not connection.urgent and (early := pace.due - loop.time()) > 0:
                     await asyncio.sleep(early)
                 ready.clear()
                 batch = connection.collect()
                 collected.set()
                 if batch is not None:
-                    sent = loop.time()
+                    pace.sent(loop.time())
                     await context.write(batch)
         finally:
             reader.cancel()

@@ -155,7 +155,7 @@ class RunTurn:
                     delay = _retry_delay(failure, attempt, answer.touched)
                     if delay is None:
                         raise
-                    records.append(self._record(active, model, len(records) + 1, _name(failure)))
+                    records.append(await self._record(active, model, len(records) + 1, _name(failure)))
                 in_flight = False
                 await asyncio.sleep(delay)
             stop_reason = ending.stop_reason
@@ -175,15 +175,16 @@ class RunTurn:
         active.ending = True
         if in_flight:
             outcome = _name(error) if error else "cancelled" if state == CANCELLED else "completed"
-            records.append(self._record(active, model, len(records) + 1, outcome))
+            records.append(await self._record(active, model, len(records) + 1, outcome))
         async with live.lock:
             await self.finish(live, active, state, stop_reason=stop_reason, error=error, records=records)
             await self.start_next(live)
 
-    def _record(self, active: ActiveTurn, model: Model, attempt: int, outcome: str) -> UsageRecord:
+    async def _record(self, active: ActiveTurn, model: Model, attempt: int, outcome: str) -> UsageRecord:
         counts, status = active.counts or TokenCounts(), usage_pb2.USAGE_STATUS_FINAL
         if outcome != "completed" and active.upstream_at:
-            seen = self._estimator.estimate("".join(active.log.chunks))[0] if active.log.chunks else 0
+            text = "".join(active.log.chunks)
+            seen = (await asyncio.to_thread(self._estimator.estimate, text))[0] if text else 0
             status = usage_pb2.USAGE_STATUS_PARTIAL if active.counts else usage_pb2.USAGE_STATUS_ESTIMATED
             counts = replace(counts, output=max(counts.output, seen))
         now = self._clock.now_ms()

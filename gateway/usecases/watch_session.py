@@ -8,7 +8,7 @@ read from storage, a few turns at a time, as the same events.
 
 import asyncio
 from collections import deque
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Sequence
 from typing import Any
 
 from agentspace.v1 import error_pb2, turn_pb2
@@ -37,6 +37,9 @@ Item = (
 
 Load = Callable[["Feed"], Coroutine[Any, Any, None]]
 Spawn = Callable[[Coroutine[Any, Any, None]], "asyncio.Task[None]"]
+
+
+_ENDS = (turn_pb2.TurnEnded, error_pb2.Error)
 
 
 class Feed:
@@ -100,11 +103,12 @@ class Feed:
         self.after_seq = log.last_seq
         self._backlog = None
 
-    def take(self, limit: int) -> list[Item]:
-        """Everything new, up to about `limit` characters of text; empty when there is nothing yet."""
-        items: list[Item] = []
-        while self._first:
-            items.append(self._first.popleft())
+    def take(self, limit: int) -> Sequence[Item]:
+        """Everything new, up to about `limit` characters of text; empty when there is nothing yet. Not to be
+        changed."""
+        items: Sequence[Item] = list(self._first)
+        self._first.clear()
+        beat, self.beat = self.beat, False
         if self.done or self._loading is not None:
             return items
         log = self.live.log
@@ -114,7 +118,8 @@ class Feed:
             return items
         source = self._backlog or log
         if self.after_seq < source.last_seq:
-            items.extend(self._events(source, limit))
+            events = self._events(source, limit)
+            items = [*items, *events] if items else events
             if self._backlog is not None and self.after_seq >= self._backlog.last_seq:
                 self._backlog = None
                 self.wake()
@@ -122,30 +127,30 @@ class Feed:
                 self.wake()
         if self.after_seq >= log.last_seq and self.live.deleted and not self.turn_id:
             self.fail(_session_deleted(self.live.session_id))
-            items.extend(self._first)
+            items = [*items, *self._first]
             self._first.clear()
-        if self.beat and not items:
-            items.append(heartbeat(self.live, self.turn_id, self._spoken_at))
-        self.beat = False
+        if beat and not items:
+            return [heartbeat(self.live, self.turn_id, self._spoken_at)]
         return items
 
-    def _events(self, source: SessionLog, limit: int) -> list[Item]:
-        items: list[Item] = []
+    def _events(self, source: SessionLog, limit: int) -> Sequence[Item]:
         events = source.read(self.after_seq, limit)
         if not events:
             self.after_seq = source.last_seq
+            return []
+        if not self.turn_id:
+            self.after_seq = events[-1].seq
+            return events
+        mine: list[Item] = []
         for event in events:
             self.after_seq = event.seq
-            if self.turn_id:
-                if event.turn_id != self.turn_id:
-                    continue
-                if isinstance(event, turn_pb2.TurnEnded | error_pb2.Error):
-                    items.append(event)
+            if event.turn_id == self.turn_id:
+                mine.append(event)
+                if type(event) in _ENDS:
                     self.done = True
                     self.failure = event if isinstance(event, error_pb2.Error) else None
                     break
-            items.append(event)
-        return items
+        return mine
 
     def loaded(self, backlog: SessionLog | None, error: GatewayError | None = None) -> None:
         """What storage had after the cursor; the loader calls this."""

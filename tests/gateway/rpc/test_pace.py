@@ -1,0 +1,28 @@
+"""Pace: a few batches at once, then one each two milliseconds."""
+
+from gateway.rpc.pace import FLUSH_SECONDS, FREE_BATCHES, Pace
+
+
+def test_the_first_batches_go_at_once() -> None:
+    pace = Pace()
+    for _ in range(FREE_BATCHES):
+        assert pace.due <= 100.0
+        pace.sent(100.0)
+
+
+def test_under_load_one_batch_goes_each_interval() -> None:
+    pace = Pace()
+    now, gone = 100.0, 0
+    while now < 101.0:
+        now = max(now, pace.due)
+        pace.sent(now)
+        gone += 1
+    assert 1.0 / FLUSH_SECONDS <= gone <= 1.0 / FLUSH_SECONDS + FREE_BATCHES + 1
+
+
+def test_after_a_rest_batches_go_at_once_again() -> None:
+    pace = Pace()
+    for _ in range(100):
+        pace.sent(100.0)
+    assert pace.due > 100.0
+    assert pace.due < 101.0
