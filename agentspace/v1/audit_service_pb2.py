@@ -26,7 +26,7 @@ from agentspace.v1 import annotations_pb2 as agentspace_dot_v1_dot_annotations__
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n!agentspace/v1/audit_service.proto\x12\ragentspace.v1\x1a\x1f\x61gentspace/v1/annotations.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"T\n\x16ListAuditEventsRequest\x12\x1b\n\tpage_size\x18\x01 \x01(\x05R\x08pageSize\x12\x1d\n\npage_token\x18\x02 \x01(\tR\tpageToken\"t\n\x17ListAuditEventsResponse\x12\x31\n\x06\x65vents\x18\x01 \x03(\x0b\x32\x19.agentspace.v1.AuditEventR\x06\x65vents\x12&\n\x0fnext_page_token\x18\x02 \x01(\tR\rnextPageToken\"\xcc\x01\n\nAuditEvent\x12\x19\n\x08\x65vent_id\x18\x01 \x01(\x03R\x07\x65ventId\x12\x39\n\ncreated_at\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.TimestampR\tcreatedAt\x12\x1c\n\tprincipal\x18\x03 \x01(\tR\tprincipal\x12\x16\n\x06\x61\x63tion\x18\x04 \x01(\tR\x06\x61\x63tion\x12\x18\n\x07subject\x18\x05 \x01(\tR\x07subject\x12\x18\n\x07outcome\x18\x06 \x01(\tR\x07outcome2\x89\x01\n\x0c\x41uditService\x12y\n\x0fListAuditEvents\x12%.agentspace.v1.ListAuditEventsRequest\x1a&.agentspace.v1.ListAuditEventsResponse\"\x17\x8a\xb5\x18\x13\n\naudit.list\x12\x05\x61uditBn\n\x11\x64\x65v.agentspace.v1P\x01Z&agentspace.dev/gateway/v1;agentspacev1\xaa\x02\rAgentSpace.V1\xca\x02\rAgentSpace\\V1\xea\x02\x0e\x41gentSpace::V1b\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n!agentspace/v1/audit_service.proto\x12\ragentspace.v1\x1a\x1f\x61gentspace/v1/annotations.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"T\n\x16ListAuditEventsRequest\x12\x1b\n\tpage_size\x18\x01 \x01(\x05R\x08pageSize\x12\x1d\n\npage_token\x18\x02 \x01(\tR\tpageToken\"t\n\x17ListAuditEventsResponse\x12\x31\n\x06\x65vents\x18\x01 \x03(\x0b\x32\x19.agentspace.v1.AuditEventR\x06\x65vents\x12&\n\x0fnext_page_token\x18\x02 \x01(\tR\rnextPageToken\"\xcc\x01\n\nAuditEvent\x12\x19\n\x08\x65vent_id\x18\x01 \x01(\x03R\x07\x65ventId\x12\x39\n\ncreated_at\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.TimestampR\tcreatedAt\x12\x1c\n\tprincipal\x18\x03 \x01(\tR\tprincipal\x12\x16\n\x06\x61\x63tion\x18\x04 \x01(\tR\x06\x61\x63tion\x12\x18\n\x07subject\x18\x05 \x01(\tR\x07subject\x12\x18\n\x07outcome\x18\x06 \x01(\tR\x07outcome2\x8c\x01\n\x0c\x41uditService\x12|\n\x0fListAuditEvents\x12%.agentspace.v1.ListAuditEventsRequest\x1a&.agentspace.v1.ListAuditEventsResponse\"\x1a\x90\x02\x01\x8a\xb5\x18\x13\n\naudit.list\x12\x05\x61uditBn\n\x11\x64\x65v.agentspace.v1P\x01Z&agentspace.dev/gateway/v1;agentspacev1\xaa\x02\rAgentSpace.V1\xca\x02\rAgentSpace\\V1\xea\x02\x0e\x41gentSpace::V1b\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -35,7 +35,7 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['DESCRIPTOR']._loaded_options = None
   _globals['DESCRIPTOR']._serialized_options = b'\n\021dev.agentspace.v1P\001Z&agentspace.dev/gateway/v1;agentspacev1\252\002\rAgentSpace.V1\312\002\rAgentSpace\\V1\352\002\016AgentSpace::V1'
   _globals['_AUDITSERVICE'].methods_by_name['ListAuditEvents']._loaded_options = None
-  _globals['_AUDITSERVICE'].methods_by_name['ListAuditEvents']._serialized_options = b'\212\265\030\023\n\naudit.list\022\005audit'
+  _globals['_AUDITSERVICE'].methods_by_name['ListAuditEvents']._serialized_options = b'\220\002\001\212\265\030\023\n\naudit.list\022\005audit'
   _globals['_LISTAUDITEVENTSREQUEST']._serialized_start=118
   _globals['_LISTAUDITEVENTSREQUEST']._serialized_end=202
   _globals['_LISTAUDITEVENTSRESPONSE']._serialized_start=204
@@ -43,5 +43,5 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_AUDITEVENT']._serialized_start=323
   _globals['_AUDITEVENT']._serialized_end=527
   _globals['_AUDITSERVICE']._serialized_start=530
-  _globals['_AUDITSERVICE']._serialized_end=667
+  _globals['_AUDITSERVICE']._serialized_end=670
 # @@protoc_insertion_point(module_scope)

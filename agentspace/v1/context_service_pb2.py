@@ -26,7 +26,7 @@ from agentspace.v1 import annotations_pb2 as agentspace_dot_v1_dot_annotations__
 from agentspace.v1 import usage_pb2 as agentspace_dot_v1_dot_usage__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n#agentspace/v1/context_service.proto\x12\ragentspace.v1\x1a\x1f\x61gentspace/v1/annotations.proto\x1a\x19\x61gentspace/v1/usage.proto\">\n\x15InspectContextRequest\x12%\n\nsession_id\x18\x01 \x01(\tB\x06\x92\xb5\x18\x02\x10\x01R\tsessionId\"\xa7\x01\n\x16InspectContextResponse\x12\x39\n\x08sections\x18\x01 \x03(\x0b\x32\x1d.agentspace.v1.ContextSectionR\x08sections\x12\x34\n\x06totals\x18\x02 \x01(\x0b\x32\x1c.agentspace.v1.ContextTotalsR\x06totals\x12\x1c\n\x05model\x18\x03 \x01(\tB\x06\x92\xb5\x18\x02\x08\x02R\x05model\"\xea\x01\n\x0e\x43ontextSection\x12\x12\n\x04name\x18\x01 \x01(\tR\x04name\x12\x18\n\x07\x63ontent\x18\x02 \x01(\tR\x07\x63ontent\x12\x1d\n\nbyte_count\x18\x03 \x01(\x03R\tbyteCount\x12%\n\x0etoken_estimate\x18\x04 \x01(\x03R\rtokenEstimate\x12\x39\n\rcost_estimate\x18\x05 \x01(\x0b\x32\x14.agentspace.v1.MoneyR\x0c\x63ostEstimate\x12)\n\x0ctoken_method\x18\x06 \x01(\tB\x06\x92\xb5\x18\x02\x08\x02R\x0btokenMethod\"\xb0\x01\n\rContextTotals\x12\x1d\n\nbyte_count\x18\x01 \x01(\x03R\tbyteCount\x12%\n\x0etoken_estimate\x18\x02 \x01(\x03R\rtokenEstimate\x12\x39\n\rcost_estimate\x18\x03 \x01(\x0b\x32\x14.agentspace.v1.MoneyR\x0c\x63ostEstimate\x12\x1e\n\x06priced\x18\x04 \x01(\x08\x42\x06\x92\xb5\x18\x02\x08\x02R\x06priced2\x90\x01\n\x0e\x43ontextService\x12~\n\x0eInspectContext\x12$.agentspace.v1.InspectContextRequest\x1a%.agentspace.v1.InspectContextResponse\"\x1f\x8a\xb5\x18\x1b\n\x0f\x63ontext.inspect\x12\x08sessionsBn\n\x11\x64\x65v.agentspace.v1P\x01Z&agentspace.dev/gateway/v1;agentspacev1\xaa\x02\rAgentSpace.V1\xca\x02\rAgentSpace\\V1\xea\x02\x0e\x41gentSpace::V1b\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n#agentspace/v1/context_service.proto\x12\ragentspace.v1\x1a\x1f\x61gentspace/v1/annotations.proto\x1a\x19\x61gentspace/v1/usage.proto\">\n\x15InspectContextRequest\x12%\n\nsession_id\x18\x01 \x01(\tB\x06\x92\xb5\x18\x02\x10\x01R\tsessionId\"\xa7\x01\n\x16InspectContextResponse\x12\x39\n\x08sections\x18\x01 \x03(\x0b\x32\x1d.agentspace.v1.ContextSectionR\x08sections\x12\x34\n\x06totals\x18\x02 \x01(\x0b\x32\x1c.agentspace.v1.ContextTotalsR\x06totals\x12\x1c\n\x05model\x18\x03 \x01(\tB\x06\x92\xb5\x18\x02\x08\x02R\x05model\"\xea\x01\n\x0e\x43ontextSection\x12\x12\n\x04name\x18\x01 \x01(\tR\x04name\x12\x18\n\x07\x63ontent\x18\x02 \x01(\tR\x07\x63ontent\x12\x1d\n\nbyte_count\x18\x03 \x01(\x03R\tbyteCount\x12%\n\x0etoken_estimate\x18\x04 \x01(\x03R\rtokenEstimate\x12\x39\n\rcost_estimate\x18\x05 \x01(\x0b\x32\x14.agentspace.v1.MoneyR\x0c\x63ostEstimate\x12)\n\x0ctoken_method\x18\x06 \x01(\tB\x06\x92\xb5\x18\x02\x08\x02R\x0btokenMethod\"\xb0\x01\n\rContextTotals\x12\x1d\n\nbyte_count\x18\x01 \x01(\x03R\tbyteCount\x12%\n\x0etoken_estimate\x18\x02 \x01(\x03R\rtokenEstimate\x12\x39\n\rcost_estimate\x18\x03 \x01(\x0b\x32\x14.agentspace.v1.MoneyR\x0c\x63ostEstimate\x12\x1e\n\x06priced\x18\x04 \x01(\x08\x42\x06\x92\xb5\x18\x02\x08\x02R\x06priced2\x94\x01\n\x0e\x43ontextService\x12\x81\x01\n\x0eInspectContext\x12$.agentspace.v1.InspectContextRequest\x1a%.agentspace.v1.InspectContextResponse\"\"\x90\x02\x01\x8a\xb5\x18\x1b\n\x0f\x63ontext.inspect\x12\x08sessionsBn\n\x11\x64\x65v.agentspace.v1P\x01Z&agentspace.dev/gateway/v1;agentspacev1\xaa\x02\rAgentSpace.V1\xca\x02\rAgentSpace\\V1\xea\x02\x0e\x41gentSpace::V1b\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -43,7 +43,7 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_CONTEXTTOTALS'].fields_by_name['priced']._loaded_options = None
   _globals['_CONTEXTTOTALS'].fields_by_name['priced']._serialized_options = b'\222\265\030\002\010\002'
   _globals['_CONTEXTSERVICE'].methods_by_name['InspectContext']._loaded_options = None
-  _globals['_CONTEXTSERVICE'].methods_by_name['InspectContext']._serialized_options = b'\212\265\030\033\n\017context.inspect\022\010sessions'
+  _globals['_CONTEXTSERVICE'].methods_by_name['InspectContext']._serialized_options = b'\220\002\001\212\265\030\033\n\017context.inspect\022\010sessions'
   _globals['_INSPECTCONTEXTREQUEST']._serialized_start=114
   _globals['_INSPECTCONTEXTREQUEST']._serialized_end=176
   _globals['_INSPECTCONTEXTRESPONSE']._serialized_start=179
@@ -53,5 +53,5 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_CONTEXTTOTALS']._serialized_start=586
   _globals['_CONTEXTTOTALS']._serialized_end=762
   _globals['_CONTEXTSERVICE']._serialized_start=765
-  _globals['_CONTEXTSERVICE']._serialized_end=909
+  _globals['_CONTEXTSERVICE']._serialized_end=913
 # @@protoc_insertion_point(module_scope)

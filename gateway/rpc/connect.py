@@ -39,7 +39,7 @@ _FRAME_TYPE = {
 class _Channel:
     """One client connection."""
 
-    __slots__ = ("caller", "held", "level", "number", "streams", "tasks", "unacknowledged", "window")
+    __slots__ = ("caller", "held", "level", "number", "reads", "streams", "tasks", "unacknowledged", "window")
 
     def __init__(self, number: int, caller: Principal, level: int, window: int) -> None:
         self.number = number
@@ -49,6 +49,8 @@ class _Channel:
         self.unacknowledged = 0
         self.streams: set[_Stream] = set()
         self.tasks: set[asyncio.Task[None]] = set()
+        self.reads: set[asyncio.Task[None]] = set()
+        """Those of the tasks that may end with the channel."""
         self.held: deque[frame_pb2.ClientFrame] = deque()
 
     @property
@@ -156,6 +158,8 @@ class Connection:
     def _close(self, channel: _Channel) -> None:
         self._channels.pop(channel.number, None)
         channel.held.clear()
+        for task in channel.reads:
+            task.cancel()
         for stream in tuple(channel.streams):
             self._end(stream)
 
@@ -199,6 +203,9 @@ class Connection:
             task = self._spawn(serve(channel, frame.id, method, request))
             channel.tasks.add(task)
             task.add_done_callback(channel.tasks.discard)
+            if method.safe and method.stream is None:
+                channel.reads.add(task)
+                task.add_done_callback(channel.reads.discard)
 
     async def _serve_unary(self, channel: _Channel, request_id: str, method: Method, request: Message) -> None:
         try:

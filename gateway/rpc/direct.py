@@ -56,7 +56,8 @@ def handlers(
 def _unary(method: Method, calls: Calls, credentials: Credentials) -> Callable[[Message, Context], Any]:
     async def handle(request: Message, context: Context) -> Message | None:
         try:
-            return await calls.owned(calls.unary(method, request, caller(context, credentials)))
+            call = calls.unary(method, request, caller(context, credentials))
+            return await (call if method.safe else calls.owned(call))
         except GatewayError as error:
             await refuse(context, turn_event.error_message(error))
             return None

@@ -12,6 +12,7 @@ from typing import Any, Protocol, TypeVar
 
 from google.protobuf import message_factory
 from google.protobuf.descriptor import MethodDescriptor, ServiceDescriptor
+from google.protobuf.descriptor_pb2 import MethodOptions
 from google.protobuf.message import Message
 
 from agentspace.v1 import (
@@ -60,12 +61,13 @@ class Feed(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Method:
-    """One method. `unary` or `stream` answers it. `denied` is told when a caller lacks the scope."""
+    """One method. `unary` or `stream` answers it; a `safe` one changes nothing, so it may end with its caller."""
 
     service: str
     name: str
     frame: str
     scope: str
+    safe: bool
     request: type[Message]
     response: type[Message]
     unary: Callable[[Any, Principal], Awaitable[Message]] | None
@@ -100,6 +102,7 @@ def _method(service: ServiceDescriptor, method: MethodDescriptor, answer: Callab
         method.name,
         options.frame,
         options.scope,
+        method.GetOptions().idempotency_level == MethodOptions.NO_SIDE_EFFECTS,
         _class(method.input_type),
         _class(method.output_type),
         None if method.server_streaming else answer,

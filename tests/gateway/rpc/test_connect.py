@@ -14,7 +14,9 @@ pytestmark = pytest.mark.asyncio(loop_scope="module")
 TURN = ["session_created", "chat_accepted", "chat_stream_start", "chat_stream_delta", "chat_stream_end"]
 
 
-async def accepted(peer: Peer, channel: int, request_id: str) -> turn_pb2.MessageAccepted:
+async def accepted(peer: Peer, channel: int, request_id: str, model: str = "") -> turn_pb2.MessageAccepted:
+    if model:
+        peer.say(channel, request_id, chat_send={"content": "hello", "model": model})
     result = await peer.answer(channel, request_id, "chat_accepted")
     assert isinstance(result, turn_pb2.MessageAccepted)
     return result
@@ -246,3 +248,18 @@ async def test_batches_are_bounded(peer: Peer) -> None:
     await peer.until(lambda: len(peer.heard) == BATCH_FRAMES + 100)
     assert [len(batch.channels) for batch in peer.batches] == [BATCH_FRAMES, 100]
     assert [name for _, name, _ in peer.heard] == [str(number) for number in range(BATCH_FRAMES + 100)]
+
+
+async def test_a_wait_ends_with_its_channel(peer: Peer) -> None:
+    peer.open(1)
+    peer.open(2)
+    turn = await accepted(peer, 1, "a", model="scripted/count?n=1&first=60s")
+    before = asyncio.all_tasks()
+    peer.say(2, "wait", turn_wait={"turn_id": turn.turn_id, "timeout_ms": 300_000})
+    waiting = asyncio.all_tasks() - before
+    assert waiting
+    peer.close(2)
+    async with asyncio.timeout(5):
+        await asyncio.wait(waiting)
+    peer.say(1, "c", turn_cancel={"turn_id": turn.turn_id})
+    await peer.answer(1, "c", "turn_cancel")

@@ -101,7 +101,9 @@ class Told:
 
 def a_method(answer: Any, scope: str = "sessions") -> Method:
     request, response = session_service_pb2.GetSessionRequest, session_service_pb2.GetSessionResponse
-    return Method("agentspace.v1.SessionService", "GetSession", "session.get", scope, request, response, answer, None)
+    return Method(
+        "agentspace.v1.SessionService", "GetSession", "session.get", scope, True, request, response, answer, None
+    )
 
 
 REQUEST = session_service_pb2.GetSessionRequest(session_id="s")
@@ -184,7 +186,7 @@ async def test_a_feed_that_nobody_waits_for_is_closed() -> None:
         return Feed()
 
     request, response = chat_service_pb2.WatchSessionRequest, chat_service_pb2.WatchSessionResponse
-    method = Method("agentspace.v1.ChatService", "WatchSession", "", "chat", request, response, None, answer)
+    method = Method("agentspace.v1.ChatService", "WatchSession", "", "chat", True, request, response, None, answer)
     waiting = asyncio.create_task(told.calls.owned(told.calls.stream(method, request(), LOCAL, lambda: None)))
     await begun.wait()
     waiting.cancel()
