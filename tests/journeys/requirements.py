@@ -54,15 +54,9 @@ PROMISES: Mapping[str, str] = {
 # Promises that no test proves yet. Take an id out when its test lands.
 UNPROVEN: frozenset[str] = frozenset(
     {
-        "chat.both-doors",
-        "context.sections",
-        "guard.host",
-        "guard.origin",
         "keys.audited",
-        "keys.operator-only",
         "keys.sealed",
         "ledger.adds-up",
-        "ledger.unpriced",
         "ready.truthful",
         "stop.clean",
     }
