@@ -181,11 +181,11 @@ class ManageKeys:
             raise GatewayError(
                 error_pb2.ERROR_REASON_PROVIDER_NOT_FOUND,
                 "no provider of that name takes a key",
-                metadata={"provider": provider[:64]},
+                metadata={"provider": self._subject(provider)},
             )
 
     def _subject(self, provider: str) -> str:
-        """What the audit log calls it. An unknown name may be a key in the wrong place, so it is not written down."""
+        """What the audit log and errors call it. An unknown name may be a key in the wrong place, so it is not repeated."""
         return provider if not provider or provider in self._catalog.providers else "unknown"
 
 
