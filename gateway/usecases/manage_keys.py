@@ -185,7 +185,7 @@ class ManageKeys:
             )
 
     def _subject(self, provider: str) -> str:
-        """What the audit log and errors call it. An unknown name may be a key in the wrong place, so it is not repeated."""
+        """What the audit log and errors call it. An unknown name may be a misplaced key: it is not repeated."""
         return provider if not provider or provider in self._catalog.providers else "unknown"
 
 

@@ -124,7 +124,7 @@ async def test_only_our_own_pages_get_in(house: House, path: str) -> None:
         assert (await ask(house, path, "Host: 127.0.0.1:{port}", f"Origin: {origin}"))[0] == usual, origin
     # Same-origin under the name the page was opened with.
     assert (await ask(house, path, "Host: localhost:{port}", "Origin: http://localhost:{port}"))[0] == usual
-    cases = [(f"Origin: {origin}",) for origin in BAD_ORIGINS]
+    cases: list[tuple[str, ...]] = [(f"Origin: {origin}",) for origin in BAD_ORIGINS]
     cases.append(("Origin: http://127.0.0.1:{port}", "Origin: https://evil.example"))
     for lines in cases:
         for token in ((), (f"Authorization: Bearer {house.stack.token}",)):
