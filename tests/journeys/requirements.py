@@ -55,6 +55,5 @@ PROMISES: Mapping[str, str] = {
 UNPROVEN: frozenset[str] = frozenset(
     {
         "ledger.adds-up",
-        "stop.clean",
     }
 )
