@@ -296,9 +296,10 @@ class House:
 
     async def kill(self) -> None:
         """As a kill -9 does it: nothing is said any more."""
-        for task in tuple(self.tasks):
-            task.cancel()
-        await asyncio.gather(*self.tasks, return_exceptions=True)
+        while self.tasks:  # one that is being stopped takes the first cancellation for that
+            for task in tuple(self.tasks):
+                task.cancel()
+            await asyncio.sleep(0)
 
 
 class Weak:
