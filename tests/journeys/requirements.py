@@ -52,8 +52,4 @@ PROMISES: Mapping[str, str] = {
 }
 
 # Promises that no test proves yet. Take an id out when its test lands.
-UNPROVEN: frozenset[str] = frozenset(
-    {
-        "ledger.adds-up",
-    }
-)
+UNPROVEN: frozenset[str] = frozenset()
