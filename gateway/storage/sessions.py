@@ -31,6 +31,17 @@ _TOUCH = Statement(
     .ordered_values((_c.updated_ms, value("updated_ms")), (_c.message_count, _c.message_count + literal_column("1"))),
     "updated_ms session_id",
 )
+_TOUCH_AND_SET_POSITION = Statement(
+    update(sessions)
+    .where(_BY_ID)
+    .ordered_values(
+        (_c.updated_ms, value("updated_ms")),
+        (_c.message_count, _c.message_count + literal_column("1")),
+        (_c.epoch, value("epoch")),
+        (_c.last_seq, value("last_seq")),
+    ),
+    "updated_ms epoch last_seq session_id",
+)
 _SET_POSITION = Statement(
     update(sessions).where(_BY_ID).ordered_values((_c.epoch, value("epoch")), (_c.last_seq, value("last_seq"))),
     "epoch last_seq session_id",
@@ -130,9 +141,12 @@ class SqlSessions:
         agent = (agent_id,) if agent_id else ()
         return self._link.all(statement, *agent, *(after or _END), limit)
 
-    def touch(self, session_id: str, updated_ms: int) -> None:
-        """Set updated_ms and count one message more."""
-        self._change(_TOUCH, updated_ms, session_id)
+    def touch(self, session_id: str, updated_ms: int, position: tuple[int, int] | None = None) -> None:
+        """Set updated_ms and count one message more; also sets `position`, (epoch, last_seq), in the same step."""
+        if position is None:
+            self._change(_TOUCH, updated_ms, session_id)
+        else:
+            self._change(_TOUCH_AND_SET_POSITION, updated_ms, *position, session_id)
 
     def set_position(self, session_id: str, epoch: int, last_seq: int) -> None:
         """Write the position of the last stored event."""

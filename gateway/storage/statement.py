@@ -5,6 +5,7 @@ several times what SQLite needs for it, so the text is compiled when the module 
 """
 
 import sqlite3
+from collections.abc import Iterable
 from typing import Any
 
 from sqlalchemy import BindParameter, Select, bindparam, literal_column
@@ -42,14 +43,19 @@ class Statement:
 class Link:
     """One connection as the repositories see it. For one thread at a time."""
 
-    __slots__ = ("_execute",)
+    __slots__ = ("_execute", "_executemany")
 
     def __init__(self, connection: sqlite3.Connection) -> None:
         self._execute = connection.execute
+        self._executemany = connection.executemany
 
     def run(self, statement: Statement, *values: Any) -> int:
         """Run it; returns the number of rows changed."""
         return self._execute(statement.sql, values).rowcount
+
+    def run_each(self, statement: Statement, rows: Iterable[Row]) -> int:
+        """Run it for each row of values; returns the number of rows changed by all together."""
+        return self._executemany(statement.sql, rows).rowcount
 
     def one(self, statement: Statement, *values: Any) -> Row | None:
         """Its only row, or None."""

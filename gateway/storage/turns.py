@@ -107,8 +107,16 @@ _CHUNKS = Statement(
     select(*(_k[name] for name in _CHUNK)).where(_k.turn_no == _TURN_NO).order_by(_k.chunk_no), "turn_id"
 )
 _DROP_CHUNKS = Statement(delete(turn_chunks).where(_k.turn_no == _TURN_NO), "turn_id")
-_STORE_LENGTHS = Statement(
-    update(turns).where(_BY_ID).ordered_values((_c.answer_lengths, value("lengths"))), "lengths turn_id"
+_FINISH = Statement(
+    update(turns)
+    .where(_BY_ID)
+    .ordered_values(*((_c[name], value(name)) for name in _CHANGING), (_c.answer_lengths, value("lengths"))),
+    " ".join([*_CHANGING, "lengths", "turn_id"]),
+)
+# Only the ended turns are looked for by the numbers of their events, so these stay out of it.
+_SET_PROGRESS = Statement(
+    update(turns).where(_BY_ID).ordered_values(*((_c[name], value(name)) for name in ("usage", "positions"))),
+    "usage positions turn_id",
 )
 _ANSWER = Statement(
     select(messages.c.blocks, _c.answer_lengths)
@@ -171,27 +179,38 @@ class SqlTurns:
         """Write which sequence numbers its events have."""
         self._change(_SET_POSITIONS, *_positions(positions), turn_id)
 
-    def append_checkpoint(self, checkpoint: Checkpoint) -> None:
-        """Costs what the checkpoint holds, not what the answer holds. Also stores its positions."""
-        self.set_positions(checkpoint.turn_id, checkpoint.positions)
-        for index, block, lengths in checkpoint.blocks:
-            self._link.run(
-                _ADD_CHUNK,
-                index,
-                block.kind,
-                block.tool_use_id,
-                block.tool_name,
-                block.signature,
-                int(block.complete),
-                pack_numbers(lengths),
-                block.text,
-                checkpoint.turn_id,
-            )
+    def append_checkpoints(self, checkpoints: Sequence[Checkpoint]) -> None:
+        """Costs what the checkpoints hold, not what the answers hold. Raises TURN_NOT_FOUND."""
+        changed = self._link.run_each(
+            _SET_PROGRESS, [(dump_usage(c.usage), dump_positions(c.positions), c.turn_id) for c in checkpoints]
+        )
+        if changed < len(checkpoints):
+            raise turn_not_found(", ".join(c.turn_id for c in checkpoints))
+        self._link.run_each(
+            _ADD_CHUNK,
+            [
+                (
+                    index,
+                    block.kind,
+                    block.tool_use_id,
+                    block.tool_name,
+                    block.signature,
+                    int(block.complete),
+                    pack_numbers(lengths),
+                    block.text,
+                    checkpoint.turn_id,
+                )
+                for checkpoint in checkpoints
+                for index, block, lengths in checkpoint.blocks
+            ],
+        )
 
-    def store_answer(self, turn_id: str, chunk_lengths: Sequence[Sequence[int]]) -> None:
-        """The turn's answer is in its message now: keep the packed lengths, drop the checkpoints."""
-        self._change(_STORE_LENGTHS, pack_lengths(chunk_lengths), turn_id)
-        self._link.run(_DROP_CHUNKS, turn_id)
+    def finish(self, turn: Turn, chunk_lengths: Sequence[Sequence[int]], *, checkpoints: bool = True) -> None:
+        """As `update`; the answer is in its message now: keep the packed lengths, drop the checkpoints if there may be
+        any."""
+        self._change(_FINISH, *_changing(turn), pack_lengths(chunk_lengths), turn.turn_id)
+        if checkpoints:
+            self._link.run(_DROP_CHUNKS, turn.turn_id)
 
     def answer(self, turn_id: str) -> StoredAnswer | None:
         """The answer of an ended turn, or what the checkpoints of an unfinished one hold; None without either."""

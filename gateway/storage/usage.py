@@ -34,13 +34,20 @@ _INSERT = Statement(
     insert(usage_records).values({name: value(name) for name in ("session_no", *_FIELDS)}),
     " ".join(("session_no", *_FIELDS)),
 )
-_new_row = upsert(usage_totals).values({name: value(name) for name in ("session_no", "model", *_SUMS)})
+# The session's sums and everybody's. The second row has the same values but for the number, which stands for all.
+_TOTAL = ("model", *_SUMS)
+_new_rows = upsert(usage_totals).values(
+    [
+        {"session_no": value("session_no")} | {name: value(name) for name in _TOTAL},
+        {"session_no": literal_column("0")} | {name: value(f"all_{name}") for name in _TOTAL},
+    ]
+)
 _ADD = Statement(
-    _new_row.on_conflict_do_update(
+    _new_rows.on_conflict_do_update(
         index_elements=["session_no", "model"],
-        set_={name: _t[name] + _new_row.excluded[name] for name in _SUMS},
+        set_={name: _t[name] + _new_rows.excluded[name] for name in _SUMS},
     ),
-    " ".join(["session_no", "model", *_SUMS]),
+    " ".join(["session_no", *_TOTAL, *(f"all_{name}" for name in _TOTAL)]),
 )
 _select_totals = select(_t.model, *(_t[name] for name in _SUMS)).order_by(_t.model)
 _TOTALS = Statement(_select_totals.where(_t.session_no == literal_column("0")))
@@ -97,8 +104,7 @@ class SqlUsage:
         # An attempt without a token, one that was refused for instance, is a row of the ledger but no use of the model.
         used = int(counts.total > 0)
         sums = (record.model, counts.input, counts.output, total_pico, used, used * int(not charge.priced))
-        self._link.run(_ADD, row[0], *sums)
-        self._link.run(_ADD, 0, *sums)
+        self._link.run(_ADD, row[0], *sums, *sums)
 
     def totals(self, session_id: str | None) -> dict[str, ModelTotal]:
         """Sums by model, from the roll-ups."""

@@ -5,7 +5,6 @@ of all running turns are stored in one write. Deltas never wait for it.
 import asyncio
 import logging
 from collections.abc import Callable, Sequence
-from dataclasses import replace
 
 from agentspace.v1 import usage_pb2
 from gateway.domain.error import GatewayError
@@ -69,8 +68,10 @@ class Checkpoints:
             return
 
         def work(tx: Transaction) -> None:
+            tx.turns.append_checkpoints([gain.checkpoint for gain in gains])
             for gain in gains:
-                gain.store(tx)
+                for turn_id, positions in gain.positions:
+                    tx.turns.set_positions(turn_id, positions)
             if also is not None:
                 also(tx)
 
@@ -91,21 +92,14 @@ class _Gain:
         self.live = live
         self._active = active
         self._before = active.saved_chunks, active.saved_characters
-        self._turn, self._counts, log = active.turn, active.counts, active.log
+        turn, log, usage = active.turn, active.log, active.turn.usage
+        if active.counts is not None:
+            usage = TurnUsage(active.counts, Charge(priced=False), usage_pb2.USAGE_STATUS_PARTIAL, 1)
         blocks = tuple(_new_blocks(log, active.saved_chunks))
-        self._checkpoint = Checkpoint(active.turn.turn_id, blocks, live.log.positions(active.turn.turn_id))
+        self.checkpoint = Checkpoint(turn.turn_id, blocks, live.log.positions(turn.turn_id), usage)
         waiting = [(queued.turn.turn_id, live.log.positions(queued.turn.turn_id)) for queued in live.queued]
         self.positions = [*waiting, *live.unstored]
         active.saved_chunks, active.saved_characters = len(log.chunks), log.characters
-
-    def store(self, tx: Transaction) -> None:
-        """In a transaction."""
-        if self._counts is not None:
-            usage = TurnUsage(self._counts, Charge(priced=False), usage_pb2.USAGE_STATUS_PARTIAL, 1)
-            tx.turns.update(replace(self._turn, usage=usage, positions=self._checkpoint.positions))
-        tx.turns.append_checkpoint(self._checkpoint)
-        for turn_id, positions in self.positions:
-            tx.turns.set_positions(turn_id, positions)
 
     def take_back(self) -> None:
         """It was not stored."""

@@ -13,7 +13,7 @@ from gateway.domain.price import Price
 from gateway.domain.secret import Secret
 from gateway.domain.session import Session
 from gateway.domain.turn import Turn, TurnPositions
-from gateway.domain.usage import ModelTotal, TokenCounts, UsageRecord
+from gateway.domain.usage import ModelTotal, TokenCounts, TurnUsage, UsageRecord
 
 T = TypeVar("T")
 
@@ -65,8 +65,9 @@ class Sessions(Protocol):
         """Newest first by (created_ms, session_id), those below `after`."""
         ...
 
-    def touch(self, session_id: str, updated_ms: int) -> None:
-        """A message was committed: set updated_ms and count one message more."""
+    def touch(self, session_id: str, updated_ms: int, position: tuple[int, int] | None = None) -> None:
+        """A message was committed: set updated_ms and count one message more. `position`, (epoch, last_seq), is set in
+        the same step."""
         ...
 
     def set_position(self, session_id: str, epoch: int, last_seq: int) -> None: ...
@@ -101,11 +102,12 @@ class Messages(Protocol):
 @dataclass(frozen=True, slots=True)
 class Checkpoint:
     """What a turn's log gained since the checkpoint before: for each block touched, its index, kind and ids, the text
-    to append and the lengths of the chunks appended."""
+    to append and the lengths of the chunks appended. `positions` and `usage` are those of now."""
 
     turn_id: str
     blocks: tuple[tuple[int, ContentBlock, tuple[int, ...]], ...]
     positions: TurnPositions
+    usage: TurnUsage
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,12 +135,13 @@ class Turns(Protocol):
 
     def set_positions(self, turn_id: str, positions: TurnPositions) -> None: ...
 
-    def append_checkpoint(self, checkpoint: Checkpoint) -> None:
-        """Costs what the checkpoint holds, not what the answer holds. Also stores its positions."""
+    def append_checkpoints(self, checkpoints: Sequence[Checkpoint]) -> None:
+        """Of unfinished turns. Costs what the checkpoints hold, not what the answers hold."""
         ...
 
-    def store_answer(self, turn_id: str, chunk_lengths: Sequence[Sequence[int]]) -> None:
-        """The turn's answer is in its message now: keep the packed lengths, drop the checkpoints."""
+    def finish(self, turn: Turn, chunk_lengths: Sequence[Sequence[int]], *, checkpoints: bool = True) -> None:
+        """As `update`, for a turn whose answer is in its message now: keeps the packed lengths and drops the
+        checkpoints; without `checkpoints` the turn never had one."""
         ...
 
     def answer(self, turn_id: str) -> StoredAnswer | None:

@@ -126,7 +126,6 @@ class RecoverTurns:
                 Message(answer_id, turn.session_id, turn.turn_id, ASSISTANT, stored.content, turn.model, now)
             )
             tx.sessions.touch(turn.session_id, now)
-            tx.turns.store_answer(turn.turn_id, stored.chunk_lengths)
         error = interrupted().error
         assert error is not None
         usage = turn.usage
@@ -147,17 +146,19 @@ class RecoverTurns:
             )
             tx.usage.insert(record)
             usage = TurnUsage().plus(record)
-        tx.turns.update(
-            replace(
-                turn,
-                state=INTERRUPTED,
-                ended_ms=now,
-                answer_message_id=answer_id,
-                usage=usage,
-                error=turn_event.turn_error(error),
-                positions=replace(positions, ended=last_seq),
-            )
+        turn = replace(
+            turn,
+            state=INTERRUPTED,
+            ended_ms=now,
+            answer_message_id=answer_id,
+            usage=usage,
+            error=turn_event.turn_error(error),
+            positions=replace(positions, ended=last_seq),
         )
+        if answer_id and stored is not None:
+            tx.turns.finish(turn, stored.chunk_lengths)
+        else:
+            tx.turns.update(turn)
         return last_seq
 
     def _model(self, name: str) -> Model:

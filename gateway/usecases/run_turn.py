@@ -243,20 +243,21 @@ class RunTurn:
         )
         queued = [(a.turn.turn_id, live.log.positions(a.turn.turn_id)) for a in live.queued if a is not active]
         numbered = [*queued, *live.unstored]
-        epoch, last_seq = live.log.epoch, seq or live.log.last_seq
-        lengths = log.chunk_lengths()
+        position = live.log.epoch, seq or live.log.last_seq
+        lengths, saved = log.chunk_lengths(), active.saved_chunks > 0
 
         def work(tx: Transaction) -> None:
             if answer is not None:
                 tx.messages.insert(answer)
-                tx.sessions.touch(turn.session_id, now)
-                tx.turns.store_answer(turn.turn_id, lengths)
+                tx.turns.finish(turn, lengths, checkpoints=saved)
+                tx.sessions.touch(turn.session_id, now, position)
+            else:
+                tx.turns.update(turn)
+                tx.sessions.set_position(turn.session_id, *position)
             for record in records or ():
                 tx.usage.insert(record)
-            tx.turns.update(turn)
             for turn_id, positions in numbered:
                 tx.turns.set_positions(turn_id, positions)
-            tx.sessions.set_position(turn.session_id, epoch, last_seq)
 
         if beside:
             await self._checkpoints.save_with(live, work)

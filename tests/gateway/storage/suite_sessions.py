@@ -58,6 +58,9 @@ async def touch_position_and_generation_write_their_own_fields(store: Store) -> 
     await store.write(lambda tx: tx.sessions.set_position("full", 21, 22))
     expected = replace(FULL, updated_ms=20, message_count=4, epoch=21, last_seq=22)
     assert await store.read(lambda tx: tx.sessions.get("full")) == expected
+    await store.write(lambda tx: tx.sessions.touch("full", 26, (27, 28)))
+    expected = replace(FULL, updated_ms=26, message_count=5, epoch=27, last_seq=28)
+    assert await store.read(lambda tx: tx.sessions.get("full")) == expected
     await store.write(lambda tx: tx.sessions.set_generation("full", 23, 24, 25))
     expected = replace(expected, generation=23, message_count=24, updated_ms=25)
     assert await store.read(lambda tx: tx.sessions.get("full")) == expected

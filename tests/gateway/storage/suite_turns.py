@@ -67,6 +67,8 @@ async def needs_its_session_and_itself(store: Store) -> None:
         await store.write(lambda tx: tx.turns.insert(turn()))
     with pytest.raises(GatewayError, match="there is no turn"):
         await store.write(lambda tx: tx.turns.update(turn()))
+    with pytest.raises(GatewayError, match="there is no turn"):
+        await store.write(lambda tx: tx.turns.append_checkpoints([Checkpoint("t1", (), TurnPositions(), TurnUsage())]))
 
 
 async def a_key_names_the_turn_it_was_used_for(store: Store) -> None:
@@ -100,7 +102,12 @@ async def an_unfinished_answer_is_what_its_checkpoints_hold(store: Store) -> Non
     await store.write(lambda tx: tx.turns.insert(turn()))
     assert await store.read(lambda tx: tx.turns.answer("t1")) is None
     steps = (
-        Checkpoint("t1", ((0, ContentBlock(THINKING, "hm", complete=False), (1, 1)),), TurnPositions(1, 2, ((3, 2),))),
+        Checkpoint(
+            "t1",
+            ((0, ContentBlock(THINKING, "hm", complete=False), (1, 1)),),
+            TurnPositions(1, 2, ((3, 2),)),
+            TurnUsage(),
+        ),
         Checkpoint(
             "t1",
             (
@@ -108,18 +115,24 @@ async def an_unfinished_answer_is_what_its_checkpoints_hold(store: Store) -> Non
                 (1, ContentBlock(TEXT, "Hi", complete=False), (2,)),
             ),
             TurnPositions(1, 2, ((3, 4),)),
+            TurnUsage(),
         ),
-        Checkpoint("t1", ((1, ContentBlock(TEXT, "x" * 300, complete=False), (300,)),), TurnPositions(1, 2, ((3, 5),))),
+        Checkpoint(
+            "t1",
+            ((1, ContentBlock(TEXT, "x" * 300, complete=False), (300,)),),
+            TurnPositions(1, 2, ((3, 5),)),
+            ENDED.usage,
+        ),
     )
     for step in steps:
-        await store.write(lambda tx, step=step: tx.turns.append_checkpoint(step))
+        await store.write(lambda tx, step=step: tx.turns.append_checkpoints([step]))
     assert await store.read(lambda tx: tx.turns.answer("t1")) == StoredAnswer(
         (ContentBlock(THINKING, "hm!", signature="sig"), ContentBlock(TEXT, "Hi" + "x" * 300, complete=False)),
         ((1, 1, 1), (2, 300)),
     )
     stored = await store.read(lambda tx: tx.turns.get("t1"))
     assert stored is not None
-    assert stored.positions == TurnPositions(1, 2, ((3, 5),))
+    assert stored == turn(positions=TurnPositions(1, 2, ((3, 5),)), usage=ENDED.usage)
 
 
 async def an_ended_answer_is_its_message_and_the_packed_lengths(store: Store) -> None:
@@ -127,16 +140,18 @@ async def an_ended_answer_is_its_message_and_the_packed_lengths(store: Store) ->
     blocks = (ContentBlock(THINKING, ""), ContentBlock(TEXT, "a" * 20_000 + "bc"))
     lengths = ((), (20_000, 1, 1))
     await store.write(lambda tx: tx.turns.insert(turn()))
-    checkpoint = Checkpoint("t1", ((0, ContentBlock(TEXT, "a"), (1,)),), TurnPositions(1))
-    await store.write(lambda tx: tx.turns.append_checkpoint(checkpoint))
+    checkpoint = Checkpoint("t1", ((0, ContentBlock(TEXT, "a"), (1,)),), TurnPositions(1), TurnUsage())
+    await store.write(lambda tx: tx.turns.append_checkpoints([checkpoint]))
 
     def end(tx: Transaction) -> None:
         tx.messages.insert(message("m2", blocks=blocks, role=message_pb2.ROLE_ASSISTANT))
-        tx.turns.store_answer("t1", lengths)
-        tx.turns.update(ENDED)
+        tx.turns.finish(ENDED, lengths)
 
     await store.write(end)
-    assert await store.read(lambda tx: tx.turns.answer("t1")) == StoredAnswer(blocks, lengths)
+    assert await store.read(lambda tx: (tx.turns.get("t1"), tx.turns.answer("t1"))) == (
+        ENDED,
+        StoredAnswer(blocks, lengths),
+    )
 
 
 async def unfinished_turns_come_in_the_order_they_were_accepted(store: Store) -> None:
