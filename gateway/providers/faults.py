@@ -14,6 +14,8 @@ from agentspace.v1.error_pb2 import ErrorReason, Execution
 from gateway.domain.error import MAY_HAVE_EXECUTED, NOT_STARTED, GatewayError
 
 WORDS_LIMIT = 300
+PIECE = 12
+"""How many characters of a key in a row give something away."""
 LONGEST_RETRY_MS = 24 * 60 * 60 * 1000
 
 # The status a type of error has when it comes as the answer to a request; `error` events have no status of their own.
@@ -39,11 +41,24 @@ _UNPRINTABLE = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]+")
 
 
 def words(text: object, key: str) -> str:
-    """The provider's words, fit for people: the key masked, no control characters, at most WORDS_LIMIT characters."""
-    said = text if isinstance(text, str) else ""
-    if key:
-        said = said.replace(key, "…")
-    return _UNPRINTABLE.sub(" ", said)[:WORDS_LIMIT].strip()
+    """The provider's words, fit for people: the key and its pieces masked, no control characters, at most WORDS_LIMIT
+    characters."""
+    said = text[: 10 * WORDS_LIMIT] if isinstance(text, str) else ""
+    return _UNPRINTABLE.sub(" ", _masked(said, key))[:WORDS_LIMIT].strip()
+
+
+def _masked(said: str, key: str) -> str:
+    """Without any PIECE characters of the key in a row: some providers repeat the half of it."""
+    length = min(PIECE, len(key))
+    if not length:
+        return said
+    pieces = {key[at : at + length] for at in range(len(key) - length + 1)}
+    hidden: set[int] = set()
+    for at in range(len(said) - length + 1):
+        if said[at : at + length] in pieces:
+            hidden.update(range(at, at + length))
+    shown = ["…" if at in hidden else character for at, character in enumerate(said)]
+    return re.sub("…+", "…", "".join(shown))
 
 
 def refused(provider: str, status: int, body: bytes, headers: Mapping[str, str], key: str) -> GatewayError:

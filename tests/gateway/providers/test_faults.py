@@ -132,6 +132,14 @@ def test_the_providers_words_are_made_harmless(said: str) -> None:
         assert len(everything) < 600
 
 
+def test_pieces_of_the_key_are_masked_and_nothing_else() -> None:
+    key = "sk-ant-" + "0123456789abcdef" * 3
+    said = f"{key[:20]}... or ...{key[-14:]} of {key}{key}, ending in {key[-4:]}"
+    assert faults.words(said, key) == "…... or ...… of …, ending in cdef"
+    assert faults.words("a short one", "short") == "a … one"
+    assert faults.words("no key", "") == "no key"
+
+
 def test_plain_faults() -> None:
     assert name(faults.truncated("anthropic", "stopped")) == "UPSTREAM_TRUNCATED"
     assert faults.truncated("anthropic", "stopped").execution == MAY_HAVE_EXECUTED
