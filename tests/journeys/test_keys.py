@@ -17,6 +17,7 @@ import pytest
 from agentspace.v1 import key_service_pb2
 from agentspace.v1.key_service_pb2_grpc import KeyServiceStub
 from tests.agentspace.command import finish, start
+from tests.fixtures.script import Refusal, Script
 from tests.fixtures.stack import Frame, Stack, running_stack
 from tests.fixtures.upstream import KEY, Upstream
 from tests.journeys.conftest import House
@@ -155,6 +156,12 @@ async def test_a_keys_life_leaves_rows_and_no_trace() -> None:
         row("key.read")
         assert (await operator.ask("key.test", provider="anthropic"))["accepted"]
         row("key.test")
+        # A provider that repeats the key in its refusals.
+        for status, kind in ((400, "invalid_request_error"), (401, "authentication_error"), (403, "permission_error")):
+            echo = Refusal(status, kind, f"the key {CANARY} or {CANARY[:-8]}... is odd; so is Bearer {CANARY}")
+            upstream.play(Script(refusal=echo))
+            assert (await operator.ask("chat.send", content=f"echo {status}"))["code"].startswith("UPSTREAM_")
+            row("key.use")
         listed = await operator.ask("key.list")
         expected.append(("operator", "key.list", "", "ok"))
         assert [each["masked"] for each in listed["keys"]] == [f"…{CANARY[-4:]}"]
@@ -353,16 +360,24 @@ async def test_another_master_key_opens_nothing_and_nothing_takes_its_place() ->
             assert (status, parts) == (503, [("vault", True)]), damage
             assert counted(stack)[:4] == before
             assert not upstream.calls
-            if damage is other_key:
-                # Also from the start.
-                await stack.restart_gateway()
-                async with door("grpc", stack).open("chat.send", content="sealed") as stream:
-                    assert (await stream.next())["code"] == "VAULT_UNAVAILABLE"
             assert file.exists() == (damage is not lost), "reading makes no new key"
             file.unlink(missing_ok=True)
             file.write_bytes(good)
             file.chmod(0o600)
             await ready(stack)
+        # Nor does the good file stand in for a wrong value that was configured, from the start on.
+        given = stack.environment
+        for value in (base64.b64encode(bytes(32)).decode(), "not base64"):
+            stack.environment = {**given, "AGENTSPACE_MASTER_KEY": value}
+            await stack.restart_gateway()
+            async with door("grpc", stack).open("chat.send", content="sealed") as stream:
+                frame = await stream.next()
+            assert frame["code"] == "VAULT_UNAVAILABLE"
+            assert value not in repr(frame)
+        assert not upstream.calls
+        stack.environment = given
+        await stack.restart_gateway()
+        await ready(stack)
         assert (await operator.ask("chat.send", content="open again"))["type"] == "chat.stream.end"
         assert CANARY in upstream.chats[-1].headers["authorization"]
         outcomes = {outcome for _, action, _, outcome in await operator.audit() if action in ("key.read", "key.test")}
