@@ -17,8 +17,10 @@ _CHANGING = "agent_id model created_ms updated_ms title system_prompt revision d
 _SELECT = select(*(_c[name] for name in _FIELDS.split()))
 _BY_ID = _c.session_id == value("session_id")
 
+# An INSERT has the columns in the order of the table, in which the system prompt is the last.
 _INSERT = Statement(
-    insert(sessions).from_select(_FIELDS.split(), select(*(value(name) for name in _FIELDS.split()))), _FIELDS
+    insert(sessions).values({name: value(name) for name in _FIELDS.split()}),
+    f"{_FIELDS.replace('system_prompt ', '')} system_prompt",
 )
 _GET = Statement(_SELECT.where(_BY_ID), "session_id")
 _UPDATE = Statement(
@@ -96,7 +98,6 @@ class SqlSessions:
             s.created_ms,
             s.updated_ms,
             s.title,
-            s.system_prompt,
             s.message_count,
             s.revision,
             s.epoch,
@@ -104,6 +105,7 @@ class SqlSessions:
             s.deleted_ms,
             s.forked_from,
             s.generation,
+            s.system_prompt,
         )
 
     def get(self, session_id: str) -> Session | None:
