@@ -35,12 +35,11 @@ class JsonFormatter(logging.Formatter):
 
 
 def set_up_logging() -> None:
-    """Send everything from level INFO to stderr as JSON; libraries that log requests, from WARNING."""
+    """Send everything from level INFO to stderr as JSON; of the migrations, from WARNING."""
     handler = logging.StreamHandler()
     handler.setFormatter(JsonFormatter())
     logging.basicConfig(level=logging.INFO, handlers=[handler])
-    for noisy in ("alembic",):
-        logging.getLogger(noisy).setLevel(logging.WARNING)
+    logging.getLogger("alembic").setLevel(logging.WARNING)
 
 
 class Metrics:

@@ -55,10 +55,10 @@ def test_an_exception_is_in_the_line_and_anything_can_be_an_extra() -> None:
     assert "object" in str(found["odd"])
 
 
-def test_libraries_that_log_requests_are_quiet() -> None:
+def test_libraries_that_log_what_they_do_are_quiet() -> None:
     root = logging.getLogger()
     before, level = root.handlers[:], root.level
-    noisy = ("httpx2", "httpcore2", "anthropic", "alembic")
+    noisy = ("alembic",)
     levels = {name: logging.getLogger(name).level for name in noisy}
     try:
         root.handlers.clear()
@@ -74,7 +74,7 @@ def test_libraries_that_log_requests_are_quiet() -> None:
 
 def test_metrics() -> None:
     metrics = Metrics(lambda: 2, lambda: 3)
-    method = Method("agentspace.v1.S", "Name", "", "", Turn, Turn, None, None)  # type: ignore[arg-type]
+    method = Method("agentspace.v1.S", "Name", "", "", True, Turn, Turn, None, None)  # type: ignore[arg-type]
     metrics.called(method, "OK")
     metrics.called(method, "OK")
     metrics.called(method, "INTERNAL")
