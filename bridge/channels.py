@@ -25,6 +25,8 @@ from bridge.protocol import Action, Close, Forward, Protocol, Send
 
 WINDOW_BYTES = 256 * 1024
 """How many bytes of frames the gateway may have on the way to one socket."""
+WORTH_ACKNOWLEDGING = WINDOW_BYTES // 2
+"""Late and rarely: a message of its own for each small frame would cost more than the frame."""
 
 
 class Outlet(Interface):
@@ -40,10 +42,11 @@ class Outlet(Interface):
 class Channel:
     """One connection. The gateway knows it from its first frame on, by its number; until then the number is 0."""
 
-    __slots__ = ("_channels", "_outlet", "_owed", "_protocol", "_slow", "_texts", "_token", "number")
+    __slots__ = ("_channels", "_outlet", "_owed", "_protocol", "_slow", "_texts", "_token", "level", "number")
 
     def __init__(self, channels: "Channels", protocol: Protocol, outlet: Outlet, token: str) -> None:
         self.number = 0
+        self.level = protocol.level
         self._channels = channels
         self._protocol = protocol
         self._outlet = outlet
@@ -51,11 +54,6 @@ class Channel:
         self._texts: list[bytes] = []
         self._owed = 0
         self._slow = False
-
-    @property
-    def level(self) -> int:
-        """1 or 2."""
-        return self._protocol.level
 
     def receive(self, text: str | bytes) -> None:
         """Take a text frame of the client."""
@@ -73,7 +71,7 @@ class Channel:
         if self._texts:
             texts, self._texts = self._texts, []
             self._write(texts)
-        if not self._slow:
+        if self._owed >= WORTH_ACKNOWLEDGING and not self._slow:
             self._acknowledge()
 
     def drained(self) -> None:
@@ -124,8 +122,7 @@ class Channel:
             self._slow = True
 
     def _acknowledge(self) -> None:
-        # Late and rarely: a message of its own for each small frame would cost more than the frame.
-        if self._owed * 2 >= WINDOW_BYTES and self.number:
+        if self._owed >= WORTH_ACKNOWLEDGING and self.number:
             self._channels.link.send(ChannelRequest(channel=self.number, acknowledged_bytes=self._owed))
             self._owed = 0
 
@@ -184,14 +181,17 @@ class Channels:
         frame = item.frame
         size = frame.ByteSize()
         kind = frame.WhichOneof("body") or ""
+        level, tail = 0, None
         tails: dict[int, bytes | None] = {}
         for recipient in item.recipients:
             number = recipient.channel
             channel = self._open.get(number)
             if channel is None:
                 continue
-            level = channel.level
-            if level not in tails:
-                tails[level] = self._codecs[level].encode_tail(frame)
-            channel.add(kind, tails[level], recipient.request_id, size)
+            if channel.level != level:
+                level = channel.level
+                if level not in tails:
+                    tails[level] = self._codecs[level].encode_tail(frame)
+                tail = tails[level]
+            channel.add(kind, tail, recipient.request_id, size)
             touched[number] = channel

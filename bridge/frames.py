@@ -16,6 +16,7 @@ from bridge.decoding import FrameError
 
 UNKNOWN_TYPE_ECHO = 64
 """The longest unknown frame type that is repeated in the error, in characters."""
+BRACE = ord("{")
 
 
 class Codec:
@@ -85,7 +86,7 @@ class Codec:
     @staticmethod
     def join(tail: bytes, request_id: str) -> bytes:
         """Complete a frame. request_id: empty leaves it out, as do frames that never carry one."""
-        if tail.startswith(b"{"):
+        if tail[0] == BRACE:
             return tail
         if request_id:
             return b'{"requestId":' + orjson.dumps(request_id) + b"," + tail

@@ -61,17 +61,13 @@ def negotiate(offered: Sequence[str]) -> tuple[int, str] | None:
 class Protocol:
     """What a connection of the codec's level may say and what it is told."""
 
-    __slots__ = ("_codec", "_pending")
+    __slots__ = ("_codec", "_pending", "level")
 
     def __init__(self, codec: Codec) -> None:
+        self.level = codec.level
         self._codec = codec
         # Only level 1 has to be told of its requests one by one when the gateway is lost: level 2 resumes.
         self._pending: Counter[str] | None = Counter() if codec.level == 1 else None
-
-    @property
-    def level(self) -> int:
-        """1 or 2."""
-        return self._codec.level
 
     def receive(self, text: str | bytes) -> list[Action]:
         """Take a text frame of the client."""

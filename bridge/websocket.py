@@ -58,7 +58,8 @@ class Socket:
         """Write text frames at once, in one piece."""
         if self._ws.closed or self._transport.is_closing():
             return True
-        self._transport.write(b"".join([part for text in texts for part in (text_header(len(text)), text)]))
+        framed = [text_header(len(text)) + text for text in texts]
+        self._transport.write(framed[0] if len(framed) == 1 else b"".join(framed))
         if self._transport.get_write_buffer_size() <= HIGH_WATER:
             return True
         if self._draining is None:
@@ -213,6 +214,9 @@ class Sockets:
         return text
 
 
+SHORT_HEADERS = tuple(bytes((0x81, length)) for length in range(126))
+
+
 def _keep_alive(transport: asyncio.Transport) -> None:
     """Let TCP find out when the peer is gone."""
     connection = transport.get_extra_info("socket")
@@ -226,7 +230,7 @@ def _keep_alive(transport: asyncio.Transport) -> None:
 def text_header(length: int) -> bytes:
     """Build the head of an unmasked, unfragmented text frame (RFC 6455, section 5.2)."""
     if length < 126:
-        return bytes((0x81, length))
+        return SHORT_HEADERS[length]
     if length < 65536:
         return pack("!BBH", 0x81, 126, length)
     return pack("!BBQ", 0x81, 127, length)
