@@ -152,8 +152,9 @@ def _money(value: Any) -> int | float:
 
 def _timestamp(value: Any) -> str:
     seconds = min(max(value.seconds, FIRST_SECOND), LAST_SECOND)
-    whole = (EPOCH + timedelta(seconds=seconds)).strftime("%Y-%m-%dT%H:%M:%S")
-    return f"{whole:0>19}.{min(max(value.nanos, 0) // 1_000_000, 999):03d}Z"
+    # isoformat, because strftime costs eight times as much and a page of sessions has a hundred times.
+    whole = (EPOCH + timedelta(seconds=seconds)).isoformat()[:19]
+    return f"{whole}.{min(max(value.nanos, 0) // 1_000_000, 999):03d}Z"
 
 
 def _field_mask(value: Any) -> str:

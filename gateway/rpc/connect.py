@@ -299,7 +299,9 @@ class Connection:
                     sizes[id(item)] = response.frame.ByteSize()
                     keep.append(item)  # ids are only unique among the living
                 last = place
-                response.recipients.add(channel=channel.number, request_id=stream.request_id)
+                recipient = response.recipients.add()
+                recipient.channel = channel.number
+                recipient.request_id = stream.request_id
                 channel.unacknowledged += sizes[id(item)]
             if feed.done:
                 self._end(stream)
