@@ -11,6 +11,7 @@ from collections.abc import Callable
 
 from gateway.app import App
 from gateway.config import Config, read_config
+from gateway.domain.error import GatewayError
 from gateway.storage.file import DatabaseRefusedError
 from gateway.telemetry import set_up_logging
 
@@ -68,9 +69,7 @@ def main() -> None:
     try:
         with asyncio.Runner(loop_factory=event_loop()) as runner:
             runner.run(run(config))
-    except DatabaseRefusedError as error:
-        sys.exit(f"the gateway cannot use its database: {error}")
-    except (OSError, RuntimeError) as error:
+    except (DatabaseRefusedError, GatewayError, OSError, RuntimeError) as error:
         sys.exit(f"the gateway cannot start: {error}")
 
 

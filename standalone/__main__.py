@@ -16,6 +16,7 @@ from gateway.__main__ import EndOfInput, event_loop, let_threads_in
 from gateway.app import App
 from gateway.config import Config as GatewayConfig
 from gateway.config import read_config as read_gateway_config
+from gateway.domain.error import GatewayError
 from gateway.storage.file import DatabaseRefusedError
 from gateway.telemetry import set_up_logging
 from standalone.link import DirectLink
@@ -76,9 +77,7 @@ def main() -> None:
     try:
         with asyncio.Runner(loop_factory=event_loop()) as runner:
             runner.run(run(gateway, bridge))
-    except DatabaseRefusedError as error:
-        sys.exit(f"the gateway cannot use its database: {error}")
-    except (OSError, RuntimeError) as error:
+    except (DatabaseRefusedError, GatewayError, OSError, RuntimeError) as error:
         sys.exit(f"the gateway cannot start: {error}")
 
 

@@ -146,7 +146,7 @@ async def test_the_process_stops_with_whoever_started_it(home: Path) -> None:
 
 async def test_the_process_says_why_it_cannot_start(home: Path) -> None:
     async with running(config(home)) as app:
-        for folder, word in ((home, b"database"), (home.with_name("other"), b"cannot start")):
+        for folder, word in ((home, b"another gateway"), (home.with_name("other"), b"cannot start")):
             arguments = ["--home", str(folder), "--grpc-port", str(app.grpc_port)]
             process = await asyncio.create_subprocess_exec(
                 *(sys.executable, "-m", "gateway", *arguments),

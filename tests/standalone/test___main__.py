@@ -94,7 +94,7 @@ async def test_says_why_it_cannot_start(tmp_path: Path) -> None:
     async with asyncio.timeout(30):
         ports = await ready(process)
         for arguments, word in [
-            (("--home", str(tmp_path / "home"), "--port", "0", "--grpc-port", "0"), b"database"),
+            (("--home", str(tmp_path / "home"), "--port", "0", "--grpc-port", "0"), b"another gateway"),
             (("--home", str(tmp_path / "b"), "--port", str(ports["port"]), "--grpc-port", "0"), b"cannot start"),
             (("--home", str(tmp_path / "c"), "--port", "0", "--grpc-port", str(ports["grpcPort"])), b"cannot start"),
         ]:
@@ -105,3 +105,17 @@ async def test_says_why_it_cannot_start(tmp_path: Path) -> None:
             assert b"Traceback" not in err
         process.terminate()
         await process.communicate()
+
+
+@pytest.mark.parametrize("module", ["gateway", "standalone"])
+async def test_says_in_one_line_that_the_home_cannot_be_written(tmp_path: Path, module: str) -> None:
+    (tmp_path / "agentspace.db.lock").mkdir()
+    command = (sys.executable, "-m", module, "--home", str(tmp_path), "--grpc-port", "0")
+    process = await asyncio.create_subprocess_exec(
+        *command, cwd=ROOT, env=clean_environment(), stdout=PIPE, stderr=PIPE
+    )
+    async with asyncio.timeout(20):
+        said, why = await process.communicate()
+    assert (process.returncode, said) == (1, b"")
+    assert b"Traceback" not in why
+    assert b"cannot start: the database cannot be used" in why
