@@ -4,6 +4,7 @@ Prints one line of JSON on stdout when it is ready: {"event":"ready","grpcPort":
 """
 
 import asyncio
+import gc
 import json
 import signal
 import sys
@@ -26,6 +27,7 @@ async def run(config: Config) -> None:
         await loop.connect_read_pipe(lambda: EndOfInput(stop.set), sys.stdin)
     app = App(config)
     await app.start()
+    settle()
     sys.stdout.write(json.dumps({"event": "ready", "grpcPort": app.grpc_port}) + "\n")
     sys.stdout.flush()
     await stop.wait()
@@ -59,6 +61,16 @@ def let_threads_in() -> None:
     The writer thread asks for it several times a statement; behind a busy event loop a commit took a second (p99).
     """
     sys.setswitchinterval(0.0005)
+
+
+def settle() -> None:
+    """What was made at the start stays: the garbage collector need not look at it again and again.
+
+    Nor need it look at the rest as often as every 700 objects. Nothing on the way of a delta leaves cycles behind.
+    """
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(10_000, 20, 20)
 
 
 def main() -> None:

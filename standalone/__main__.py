@@ -12,7 +12,7 @@ import sys
 from bridge.app import serve
 from bridge.config import Config as BridgeConfig
 from bridge.config import read_config as read_bridge_config
-from gateway.__main__ import EndOfInput, event_loop, let_threads_in
+from gateway.__main__ import EndOfInput, event_loop, let_threads_in, settle
 from gateway.app import App
 from gateway.config import Config as GatewayConfig
 from gateway.config import read_config as read_gateway_config
@@ -35,6 +35,7 @@ async def run(gateway: GatewayConfig, bridge: BridgeConfig) -> None:
     try:
         link = DirectLink(app)
         async with serve(bridge, link) as port:
+            settle()
             sys.stdout.write(json.dumps({"event": "ready", "port": port, "grpcPort": app.grpc_port}) + "\n")
             sys.stdout.flush()
             await stop.wait()

@@ -1,7 +1,10 @@
 """ids.py: fresh, well-formed, and no trouble on a command line."""
 
 import re
+from collections import Counter
 from unittest.mock import patch
+
+from nanoid.resources import alphabet
 
 from gateway.ids import NanoIds
 
@@ -22,5 +25,13 @@ def test_fresh() -> None:
 
 
 def test_a_session_never_looks_like_an_option() -> None:
-    with patch("gateway.ids.generate", side_effect=["-" + "a" * 20, "--" + "a" * 19, "b" * 21]):
-        assert NanoIds().session() == "b" * 21
+    dash = alphabet.index("-")
+    with patch("gateway.ids.os.urandom", return_value=bytes([dash] * 42 + [0] * 4054)):
+        assert NanoIds().session() == alphabet[0] * 21
+
+
+def test_every_character_is_as_likely_as_any_other() -> None:
+    with patch("gateway.ids.os.urandom", return_value=bytes(range(256)) * 21):
+        ids = NanoIds()
+        counts = Counter("".join(ids.message().removeprefix("msg_") for _ in range(256)))
+    assert counts == dict.fromkeys(alphabet, 84)
