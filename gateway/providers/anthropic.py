@@ -5,24 +5,23 @@ costs more per request than all the rest of a turn; tests compare both with it. 
 """
 
 import asyncio
-from contextlib import suppress
+from collections.abc import Callable, Mapping
 from typing import Any
 
-import aiohttp
 import orjson
 
 from gateway.domain.error import GatewayError
 from gateway.domain.secret import Secret
 from gateway.providers import faults
+from gateway.providers.connection import CutOffError
+from gateway.providers.dial import NotSentError
 from gateway.providers.messages_stream import MalformedError, MessageStream, StreamError
 from gateway.providers.sse import SseError, SseParser
-from gateway.providers.transport import NOT_SENT, Transport
+from gateway.providers.transport import Transport
 from gateway.usecases.ports import AnswerSink, Ending, ModelRequest
 
 ANTHROPIC_URL = "https://api.anthropic.com"
 TEST_SECONDS = 15.0
-# How long to wait after the last event for the end of the body, without which the connection cannot be used again.
-BODY_END_SECONDS = 0.02
 LONGEST_ERROR_BYTES = 64 * 1024
 _NO_KEY = "none"
 
@@ -48,20 +47,21 @@ class AnthropicProvider:
     async def generate(self, request: ModelRequest, sink: AnswerSink) -> Ending:
         """Stream one answer into `sink`; no retries. Raises as faults tells."""
         key = self._key(request.key)
-        response = await self._head("POST", "/v1/messages", key, _body(request))
         stream = MessageStream(sink)
+        events = SseParser()
+
+        def hear(data: bytes) -> bool:
+            sink.progress()
+            if not stream.finished and (complete := events.feed(data)):
+                stream.feed(complete)
+            return stream.finished
+
         try:
-            await self._accepted(response, key)
-            await _read(response.content, stream, sink)
+            await self._ask("POST", "/v1/messages", key, _body(request), _Answer(hear))
         except StreamError as error:
             raise faults.broken_off(self.name, error.error, key) from None
         except (MalformedError, SseError):
             raise faults.truncated(self.name, "turned unreadable") from None
-        except (aiohttp.ClientError, OSError):
-            raise faults.truncated(self.name, "was cut off") from None
-        finally:
-            # Closes the connection too, unless the body was read to its end.
-            response.close()
         if not stream.finished:
             raise faults.truncated(self.name, "stopped")
         return Ending(stream.stop_reason)
@@ -69,12 +69,10 @@ class AnthropicProvider:
     async def test_key(self, key: Secret) -> str:
         """Ask for the list of models, which is free. Empty when the key is accepted, else why not."""
         try:
-            sent = self._key(key)
-            response = await self._head("GET", "/v1/models?limit=1", sent, seconds=TEST_SECONDS)
-            try:
-                await self._accepted(response, sent)
-            finally:
-                response.close()
+            async with asyncio.timeout(TEST_SECONDS):
+                await self._ask("GET", "/v1/models?limit=1", self._key(key), None, _Answer(lambda _: True))
+        except TimeoutError:
+            return faults.silent(self.name).message
         except GatewayError as error:
             return error.message
         return ""
@@ -93,28 +91,41 @@ class AnthropicProvider:
             raise faults.unusable_key(self.name)
         return key
 
-    async def _head(
-        self, method: str, path: str, key: str, body: bytes | None = None, *, seconds: float | None = None
-    ) -> aiohttp.ClientResponse:
-        """The answer as far as its head. An error tells whether the request may have been executed."""
+    async def _ask(self, method: str, path: str, key: str, body: bytes | None, answer: "_Answer") -> None:
+        """Make a request whose answer is to be heard. An error tells whether the request may have been executed."""
         try:
-            return await self._transport.request(method, path, key, body, seconds)
-        except NOT_SENT:
+            await self._transport.exchange(method, path, key, body, answer)
+        except NotSentError:
             raise faults.unreachable(self.name) from None
-        except TimeoutError:
-            raise faults.silent(self.name) from None
-        except (aiohttp.ClientError, OSError):
-            raise faults.truncated(self.name, "was cut off") from None
+        except CutOffError:
+            # The body of a refusal may be cut off or missing.
+            if not answer.refused:
+                raise faults.truncated(self.name, "was cut off") from None
+        if answer.refused:
+            raise faults.refused(self.name, answer.status, bytes(answer.refusal), answer.headers, key)
 
-    async def _accepted(self, response: aiohttp.ClientResponse, key: str) -> None:
-        """Raises what a refusal means; its body may be cut off or missing."""
-        if 200 <= response.status < 300:
-            return
-        body = bytearray()
-        with suppress(aiohttp.ClientError, OSError):
-            while len(body) < LONGEST_ERROR_BYTES and (piece := await response.content.readany()):
-                body += piece
-        raise faults.refused(self.name, response.status, bytes(body), response.headers, key)
+
+class _Answer:
+    """Hands the body on to `hear`, which returns True when it has enough; keeps that of a refusal instead."""
+
+    __slots__ = ("headers", "hear", "refusal", "refused", "status")
+
+    def __init__(self, hear: Callable[[bytes], bool]) -> None:
+        self.hear = hear
+        self.status = 0
+        self.headers: Mapping[str, str] = {}
+        self.refused = False
+        self.refusal = bytearray()
+
+    def head(self, status: int, headers: Mapping[str, str]) -> None:
+        self.status, self.headers = status, headers
+        self.refused = not 200 <= status < 300
+
+    def body(self, data: bytes) -> bool:
+        if not self.refused:
+            return self.hear(data)
+        self.refusal += data
+        return len(self.refusal) >= LONGEST_ERROR_BYTES
 
 
 def _body(request: ModelRequest) -> bytes:
@@ -127,20 +138,3 @@ def _body(request: ModelRequest) -> bytes:
     if request.system:
         body["system"] = request.system
     return orjson.dumps(body)
-
-
-async def _read(content: aiohttp.StreamReader, stream: MessageStream, sink: AnswerSink) -> None:
-    """Until the last event, and the end of the body if it comes at once."""
-    parser = SseParser()
-    while chunk := await content.readany():
-        sink.progress()
-        if events := parser.feed(chunk):
-            stream.feed(events)
-            if stream.finished:
-                break
-    # Usually it came with the last event.
-    if not content.at_eof():
-        with suppress(TimeoutError, aiohttp.ClientError, OSError):
-            async with asyncio.timeout(BODY_END_SECONDS):
-                while await content.readany():
-                    pass

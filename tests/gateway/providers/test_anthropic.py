@@ -9,7 +9,7 @@ import pytest
 from gateway.domain.context import PromptMessage
 from gateway.domain.secret import Secret
 from gateway.domain.usage import TokenCounts
-from gateway.providers import anthropic
+from gateway.providers import connection
 from gateway.providers.anthropic import AnthropicProvider
 from gateway.usecases.ports import ModelRequest, Provider
 from tests.fixtures.script import Redacted, Script, Text, Thinking, ToolUse, Usage, text
@@ -137,7 +137,7 @@ async def test_each_delta_is_handed_on_at_once(provider: AnthropicProvider, upst
 @pytest.mark.parametrize("late", [0, 1])
 async def test_a_connection_is_used_again(late: int, monkeypatch: pytest.MonkeyPatch) -> None:
     """Also when the end of the body comes apart from the last event."""
-    monkeypatch.setattr(anthropic, "BODY_END_SECONDS", 10)
+    monkeypatch.setattr(connection, "BODY_END_SECONDS", 10)
     connections = 0
     body = b'data: {"type":"message_stop"}\n\n'
     pieces = (
@@ -158,13 +158,16 @@ async def test_a_connection_is_used_again(late: int, monkeypatch: pytest.MonkeyP
                     await heard.get()
                     writer.write(piece)
         writer.close()
+        gone.set()
 
-    heard = asyncio.Queue[None]()
-    async with await asyncio.start_server(serve, "127.0.0.1", 0) as server, provider_of(server) as provider:
-        for _ in range(3):
-            sink = RecordingSink()
-            sink.progress = lambda: heard.put_nowait(None)  # type: ignore[method-assign]
-            await provider.generate(request("claude-sonnet-5-5", key=SECRET), sink)
+    heard, gone = asyncio.Queue[None](), asyncio.Event()
+    async with await asyncio.start_server(serve, "127.0.0.1", 0) as server:
+        async with provider_of(server) as provider:
+            for _ in range(3):
+                sink = RecordingSink()
+                sink.progress = lambda: heard.put_nowait(None)  # type: ignore[method-assign]
+                await provider.generate(request("claude-sonnet-5-5", key=SECRET), sink)
+        await gone.wait()
     assert connections == 1
 
 

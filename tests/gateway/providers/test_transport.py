@@ -1,16 +1,17 @@
-"""The transport tells what was surely not sent from what may have been, and uses connections again when it can."""
+"""The transport sends what it should and uses connections again when it can."""
 
 import asyncio
-import socket
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Callable
 
-import aiohttp
 import pytest
 
-from gateway.providers.transport import KEEP_IDLE_SECONDS, NOT_SENT, Transport
+from gateway.providers.connection import CutOffError
+from gateway.providers.dial import NotSentError
+from gateway.providers.transport import KEEP_IDLE_SECONDS, Transport
+from tests.gateway.providers.answers import Kept, saying, serving
 
-Answer = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
 Made = Callable[[str], Transport]
+HI = b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nhi"
 
 
 @pytest.fixture
@@ -28,21 +29,10 @@ async def transport() -> AsyncIterator[Made]:
         await one.close()
 
 
-async def serve(answer: Answer) -> tuple[asyncio.Server, str]:
-    server = await asyncio.start_server(answer, "127.0.0.1", 0)
-    return server, f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
-
-
-def saying(*answers: bytes) -> Answer:
-    """A connection that answers one request after the other, then closes."""
-
-    async def serve_one(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        for answer in answers:
-            await reader.readuntil(b"\r\n\r\n")
-            writer.write(answer)
-        writer.close()
-
-    return serve_one
+async def get(transport: Transport, enough: int = 1 << 30) -> bytes:
+    kept = Kept(enough)
+    await transport.exchange("GET", "/", "key", None, kept)
+    return kept.text
 
 
 async def test_sends_and_reads(transport: Made) -> None:
@@ -50,131 +40,116 @@ async def test_sends_and_reads(transport: Made) -> None:
 
     async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         heard.extend(await reader.readuntil(b'{"a":1}'))
-        writer.write(
-            b"HTTP/1.1 201 Made\r\nx-y: z\r\nset-cookie: a=b\r\nconnection: close\r\ncontent-length: 2\r\n\r\nhi"
-        )
-        writer.close()
+        writer.write(b"HTTP/1.1 201 Made\r\nx-y: z\r\nset-cookie: a=b\r\nconnection: close\r\n")
+        writer.write(b"content-length: 2\r\n\r\nhi")
 
-    server, url = await serve(answer)
-    async with server:
-        opened = transport(f"{url}/under/")
+    async with serving(answer) as server:
+        opened = transport(f"{server.url}/under/")
         for _ in range(2):
             heard.clear()
-            response = await opened.request("POST", "/x?y=1", "key", b'{"a":1}')
-            assert (response.status, response.headers["x-y"], await response.read()) == (201, "z", b"hi")
-            response.close()
+            kept = Kept()
+            await opened.exchange("POST", "/x?y=1", "key", b'{"a":1}', kept)
+            assert (kept.status, kept.headers["x-y"], kept.text) == (201, "z", b"hi")
     assert heard.startswith(b"POST /under/x?y=1 HTTP/1.1\r\n")
+    assert b"Host: 127.0.0.1:%d\r\n" % server.port in heard
     sent = bytes(heard).lower()
-    for line in (b"authorization: bearer key", b"content-type: application/json", b"accept-encoding: identity"):
+    for line in (
+        b"authorization: bearer key",
+        b"content-type: application/json",
+        b"content-length: 7",
+        b"accept-encoding: identity",
+    ):
         assert sent.count(line + b"\r\n") == 1
     assert b"cookie" not in sent
 
 
-@pytest.mark.parametrize("url", ["http://nobody.invalid", "ftp://127.0.0.1", "nothing", "http://[::1", ""])
-async def test_without_a_connection_nothing_was_sent(transport: Made, url: str) -> None:
-    with pytest.raises(NOT_SENT):
-        await transport(url).request("POST", "/", "key", b"")
+@pytest.mark.parametrize("url", ["ftp://127.0.0.1", "nothing", "http://[::1", "", "http://127.0.0.1:99999"])
+async def test_an_address_that_is_none(transport: Made, url: str) -> None:
+    for _ in range(2):
+        with pytest.raises(NotSentError):
+            await get(transport(url))
 
 
-async def test_a_refused_connection_was_not_used(transport: Made) -> None:
-    with socket.create_server(("127.0.0.1", 0)) as taken:
-        port = taken.getsockname()[1]
-    with pytest.raises(NOT_SENT):
-        await transport(f"http://127.0.0.1:{port}").request("POST", "/", "key", b"")
-
-
-@pytest.mark.parametrize("answer", [b"", b"HTTP/1.1 200", b"nonsense\r\n\r\n"])
-async def test_a_cut_answer_may_have_been_executed(transport: Made, answer: bytes) -> None:
-    server, url = await serve(saying(answer))
-    async with server:
-        with pytest.raises(aiohttp.ClientError) as caught:
-            await transport(url).request("POST", "/", "key", b"")
-    assert not isinstance(caught.value, NOT_SENT)
-
-
-async def test_silence_ends_after_the_time_given(transport: Made) -> None:
-    left = asyncio.Event()
-
-    async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        await reader.readuntil(b"\r\n\r\n")
-        assert await reader.read() == b""
-        writer.close()
-        left.set()
-
-    server, url = await serve(answer)
-    async with server:
-        with pytest.raises(TimeoutError) as caught:
-            await transport(url).request("GET", "/", "key", seconds=0.05)
-        await left.wait()
-    assert not isinstance(caught.value, NOT_SENT)
+async def test_a_cut_answer_may_have_been_executed(transport: Made) -> None:
+    async with serving(saying(HI[:-1])) as server:
+        with pytest.raises(CutOffError):
+            await get(transport(server.url))
 
 
 async def test_a_read_body_gives_its_connection_back_and_an_unread_one_does_not(transport: Made) -> None:
     connections = 0
-    whole = saying(*[b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nhi"] * 3)
-    endless = saying(b"HTTP/1.1 200 OK\r\ncontent-length: 999\r\n\r\nhi", b"")
 
     async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         nonlocal connections
         connections += 1
-        await (whole if connections == 1 else endless)(reader, writer)
+        for number in range(3):
+            await reader.readuntil(b"\r\n\r\n")
+            # The third answer has an end that never comes.
+            writer.write(HI if number < 2 else b"HTTP/1.1 200 OK\r\ncontent-length: 999\r\n\r\nhi")
+        assert await reader.read() == b""
 
-    server, url = await serve(answer)
-    async with server:
-        opened = transport(url)
-        for expected in (1, 1, 1, 2, 3):
-            response = await opened.request("GET", "/", "key")
-            assert await response.content.readany() == b"hi"
-            response.close()
+    async with serving(answer) as server:
+        opened = transport(server.url)
+        for expected in (1, 1, 1, 2, 2):
+            assert await get(opened, enough=2) == b"hi"
             assert connections == expected
+        await opened.close()
 
 
-@pytest.mark.parametrize(
-    ("url", "environment", "asked"),
-    [
-        ("http://example.test/a", {"http_proxy": "{proxy}"}, "proxy"),
-        ("http://example.test/a", {"http_proxy": "http://user:word@{proxy_host}"}, "proxy"),
-        ("http://example.test/a", {"https_proxy": "{proxy}"}, ""),
-        ("http://example.test/a", {"http_proxy": "{proxy}", "no_proxy": "example.test"}, ""),
-        ("{server}", {"http_proxy": "{proxy}"}, "server"),
-    ],
-)
-async def test_proxies_are_those_of_the_environment_but_for_this_machine(
-    transport: Made, monkeypatch: pytest.MonkeyPatch, url: str, environment: dict[str, str], asked: str
-) -> None:
-    heard: list[tuple[str, bytes]] = []
+async def test_as_many_connections_as_exchanges_at_a_time(transport: Made) -> None:
+    go = asyncio.Event()
+    connections = 0
 
-    def noting(name: str) -> Answer:
-        async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-            heard.append((name, await reader.readuntil(b"\r\n\r\n")))
-            writer.write(b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n")
-            writer.close()
+    async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        nonlocal connections
+        connections += 1
+        if connections == 3:
+            go.set()
+        while True:
+            await reader.readuntil(b"\r\n\r\n")
+            await go.wait()
+            writer.write(HI)
 
-        return answer
-
-    server, server_url = await serve(noting("server"))
-    proxy, proxy_url = await serve(noting("proxy"))
-    places = {"server": server_url, "proxy": proxy_url, "proxy_host": proxy_url.removeprefix("http://")}
-    for name in ("http_proxy", "https_proxy", "no_proxy", "all_proxy"):
-        monkeypatch.delenv(name.upper(), raising=False)
-        monkeypatch.setenv(name, environment.get(name, "").format(**places))
-    async with server, proxy:
-        try:
-            (await transport(url.format(**places)).request("GET", "/x", "key")).close()
-        except NOT_SENT:
-            assert not asked
-    assert [name for name, _ in heard] == ([asked] if asked else [])
-    if asked == "proxy":
-        assert heard[0][1].startswith(b"GET http://example.test/a/x HTTP/1.1\r\n")
-        assert (b"Proxy-Authorization: Basic" in heard[0][1]) == ("word" in environment["http_proxy"])
+    async with serving(answer) as server:
+        opened = transport(server.url)
+        for _ in range(2):
+            assert await asyncio.gather(*(get(opened) for _ in range(3))) == [b"hi"] * 3
+        assert connections == 3
+        await opened.close()
 
 
-async def test_a_proxy_that_refuses_passed_nothing_on(transport: Made, monkeypatch: pytest.MonkeyPatch) -> None:
-    proxy, proxy_url = await serve(saying(b"HTTP/1.1 403 No\r\ncontent-length: 0\r\n\r\n"))
-    monkeypatch.setenv("https_proxy", proxy_url)
-    async with proxy:
-        with pytest.raises(NOT_SENT):
-            await transport("https://example.test").request("GET", "/", "key")
+async def test_a_connection_that_was_closed_meanwhile_is_not_used(transport: Made) -> None:
+    """Even if the event loop has not seen the end yet."""
+    closed = asyncio.Queue[None]()
+
+    async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(HI)
+        await writer.drain()
+        writer.close()
+        await writer.wait_closed()
+        closed.put_nowait(None)
+
+    async with serving(answer) as server:
+        opened = transport(server.url)
+        for _ in range(3):
+            assert await get(opened) == b"hi"
+            await closed.get()
+
+
+async def test_idle_connections_are_closed_after_a_while(transport: Made, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("gateway.providers.transport.KEEP_IDLE_SECONDS", 0.01)
+    ends = asyncio.Queue[bytes]()
+
+    async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(HI)
+        ends.put_nowait(await reader.read())
+
+    async with serving(answer) as server:
+        opened = transport(server.url)
+        assert await get(opened) == b"hi"
+        assert await ends.get() == b""
 
 
 def test_idle_connections_are_dropped_before_servers_drop_them() -> None:

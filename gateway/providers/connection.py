@@ -1,0 +1,184 @@
+"""Connection: one HTTP/1.1 connection to a provider. One request at a time; the answer is handed on while it arrives.
+
+Made by dial, kept by transport. The bytes go from the socket through llhttp (httptools) to the receiver within the
+callback that read them: no task is woken for a delta, nothing is queued, and all that one read brought is one piece.
+"""
+
+import asyncio
+import select
+from collections.abc import Mapping
+from typing import Protocol, cast
+
+from httptools import HttpParserError, HttpParserUpgrade, HttpResponseParser
+
+LONGEST_HEAD_BYTES = 64 * 1024
+"""How much may come without any of it being body: a head, or the frame of a chunked body."""
+BODY_END_SECONDS = 0.02
+"""How long to wait for the end of a body after the receiver has had enough: without it the connection cannot be used
+again."""
+
+
+class CutOffError(Exception):
+    """The connection ended before the answer did, or what came was no answer. The request may have been executed."""
+
+
+class Receiver(Protocol):
+    """Who gets an answer. Whatever its methods raise ends the exchange, and is raised there."""
+
+    def head(self, status: int, headers: Mapping[str, str]) -> None:
+        """The answer begins. Names of headers are in lower case; of those sent twice the last counts."""
+        ...
+
+    def body(self, data: bytes) -> bool:
+        """The next piece of the body. True: nothing that may follow is needed."""
+        ...
+
+
+class Connection(asyncio.Protocol):
+    """See above. `idle_since` belongs to whoever keeps it."""
+
+    def __init__(self) -> None:
+        self.idle_since = 0.0
+        self._loop = asyncio.get_running_loop()
+        self._transport: asyncio.Transport | None = None
+        self._parser: HttpResponseParser | None = HttpResponseParser(self)
+        self._receiver: Receiver | None = None
+        self._answered: asyncio.Future[None] | None = None
+        self._patience: asyncio.TimerHandle | None = None
+        self._headers: dict[str, str] = {}
+        self._pieces: list[bytes] = []
+        self._status = 0
+        self._headed = self._complete = self._kept = False
+        self._barren = 0
+
+    @property
+    def usable(self) -> bool:
+        """Whether another request can be sent."""
+        return self._transport is not None and self._receiver is None
+
+    @property
+    def silent(self) -> bool:
+        """Whether nothing waits to be read. While idle, what waits is the end, which the event loop has yet to see."""
+        if self._transport is None:
+            return False
+        waiting = select.poll()
+        waiting.register(self._transport.get_extra_info("socket"), select.POLLIN)
+        return not waiting.poll(0)
+
+    async def ask(self, request: bytes, receiver: Receiver) -> None:
+        """Send a whole request and hand the answer to `receiver`, until it is complete or the receiver has enough.
+
+        Raises CutOffError and what the receiver raises. The connection is closed at once, unless the answer was read to
+        its end; so it is when the caller is cancelled.
+        """
+        transport = self._transport
+        if transport is None:
+            raise CutOffError
+        self._receiver = receiver
+        self._headed = self._complete = self._kept = False
+        self._barren = self._status = 0
+        self._headers = {}
+        self._answered = self._loop.create_future()
+        transport.write(request)
+        try:
+            await self._answered
+        finally:
+            self._receiver = self._answered = None
+            if self._patience is not None:
+                self._patience.cancel()
+                self._patience = None
+            if not (self._complete and self._kept):
+                self.abort()
+
+    def abort(self) -> None:
+        """Close at once."""
+        if self._transport is not None:
+            self._transport.abort()
+            self._transport = None
+
+    # --- from the event loop ----------------------------------------------------------------------------------------
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """It is open."""
+        # uvloop does not call its transports asyncio.Transport.
+        self._transport = cast(asyncio.Transport, transport)
+
+    def connection_lost(self, error: Exception | None) -> None:
+        """It is closed."""
+        self._transport = self._parser = None
+        self._end(None if self._patience is not None else CutOffError())
+
+    def data_received(self, data: bytes) -> None:
+        """Bytes came."""
+        receiver, parser = self._receiver, self._parser
+        if receiver is None or parser is None:
+            self.abort()  # nobody has asked
+            return
+        try:
+            parser.feed_data(data)
+        except (HttpParserError, HttpParserUpgrade):
+            self._end(CutOffError())
+            return
+        enough = False
+        try:
+            if self._status and not self._headed:
+                self._headed = True
+                receiver.head(self._status, self._headers)
+            if pieces := self._pieces:
+                self._pieces = []
+                self._barren = 0
+                enough = receiver.body(pieces[0] if len(pieces) == 1 else b"".join(pieces))
+            else:
+                self._barren += len(data)
+        except Exception as error:  # noqa: BLE001 - it belongs to the one who asked
+            self._end(error)
+            return
+        if self._complete:
+            self._end(None)
+        elif self._barren > LONGEST_HEAD_BYTES:
+            self._end(CutOffError())
+        elif enough and self._patience is None:
+            self._patience = self._loop.call_later(BODY_END_SECONDS, self._end, None)
+
+    def _end(self, error: Exception | None) -> None:
+        answered = self._answered
+        if answered is None or answered.done():
+            return
+        if error is None:
+            answered.set_result(None)
+        else:
+            answered.set_exception(error)
+
+    # --- from the parser --------------------------------------------------------------------------------------------
+
+    def on_message_begin(self) -> None:
+        """An answer begins; after a complete one, nobody has asked for it."""
+        if self._complete:
+            self._complete = False
+            self._end(None)
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        """A header, or a trailer, which nobody needs."""
+        if not self._headed:
+            self._headers[name.decode("latin-1").lower()] = value.decode("latin-1")
+
+    def on_headers_complete(self) -> None:
+        """The head is complete."""
+        assert self._parser is not None
+        status = self._parser.get_status_code()
+        # Those below 200 come ahead of the answer.
+        if status >= 200:
+            self._status = status
+        else:
+            self._headers = {}
+
+    def on_body(self, data: bytes) -> None:
+        """Part of the body."""
+        self._pieces.append(data)
+
+    def on_message_complete(self) -> None:
+        """The answer is complete."""
+        assert self._parser is not None
+        if self._status:
+            self._complete = True
+            self._kept = self._parser.should_keep_alive()

@@ -1,0 +1,143 @@
+"""How a connection to a provider is opened: addresses tried side by side, TLS, and the proxy of the environment.
+
+Called by transport. The addresses of a name are raced by aiohappyeyeballs, so that a dead IPv6 route costs a quarter
+of a second and not the whole wait.
+"""
+
+import asyncio
+import socket
+import ssl
+from base64 import b64encode
+from urllib.parse import unquote
+from urllib.request import getproxies, proxy_bypass
+
+from aiohappyeyeballs import start_connection
+from yarl import URL
+
+from gateway.providers.connection import Connection
+
+CONNECT_SECONDS = 10.0
+NEXT_ADDRESS_SECONDS = 0.25
+LONGEST_ANSWER_BYTES = 16 * 1024
+
+
+class NotSentError(Exception):
+    """There is no connection, so nothing was sent: the address is none, nobody is there, or a proxy refused."""
+
+
+class Dialer:
+    """Opens connections to the server of `url`, an http or https URL."""
+
+    def __init__(self, url: URL) -> None:
+        if url.scheme not in ("http", "https") or not url.raw_host or not url.port:
+            raise NotSentError
+        self._url = url
+        self._proxy = proxy_for(url)
+        self._tls: ssl.SSLContext | None = None
+
+    @property
+    def asks_proxy(self) -> bool:
+        """Whether requests go to a proxy, which needs the whole address in each."""
+        return self._proxy is not None and self._url.scheme == "http"
+
+    @property
+    def proxy_authorization(self) -> str:
+        """Credentials for the proxy; empty where it needs none."""
+        if self._proxy is None or self._proxy.raw_user is None:
+            return ""
+        user, password = (unquote(part or "") for part in (self._proxy.raw_user, self._proxy.raw_password))
+        return "Basic " + b64encode(f"{user}:{password}".encode()).decode()
+
+    async def dial(self) -> Connection:
+        """An open connection. Raises NotSentError."""
+        try:
+            async with asyncio.timeout(CONNECT_SECONDS):
+                return await (self._direct(self._url, Connection()) if self._proxy is None else self._through_proxy())
+        except (OSError, TimeoutError, ValueError):
+            raise NotSentError from None
+
+    async def _direct(self, url: URL, protocol: Connection) -> Connection:
+        await self._open(url, protocol)
+        return protocol
+
+    async def _through_proxy(self) -> Connection:
+        assert self._proxy is not None
+        if self._proxy.scheme not in ("http", "https") or not self._proxy.raw_host:
+            raise ValueError
+        if self.asks_proxy:
+            return await self._direct(self._proxy, Connection())
+        tunnel = _Tunnel()
+        transport = await self._open(self._proxy, tunnel)
+        host = self._url.host_subcomponent
+        lines = [f"CONNECT {host}:{self._url.port} HTTP/1.1", f"Host: {host}:{self._url.port}"]
+        if self.proxy_authorization:
+            lines.append(f"Proxy-Authorization: {self.proxy_authorization}")
+        try:
+            transport.write("\r\n".join([*lines, "", ""]).encode())
+            await tunnel.accepted
+            connection = Connection()
+            secured = await asyncio.get_running_loop().start_tls(
+                transport, connection, await self._context(), server_hostname=self._url.raw_host
+            )
+        except BaseException:
+            transport.abort()
+            raise
+        assert secured is not None
+        connection.connection_made(secured)
+        return connection
+
+    async def _open(self, url: URL, protocol: asyncio.Protocol) -> asyncio.Transport:
+        loop = asyncio.get_running_loop()
+        assert url.raw_host is not None
+        found = await loop.getaddrinfo(url.raw_host, url.port, type=socket.SOCK_STREAM)
+        connected = await start_connection(found, happy_eyeballs_delay=NEXT_ADDRESS_SECONDS, interleave=1)
+        try:
+            connected.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            tls = await self._context() if url.scheme == "https" else None
+            transport, _ = await loop.create_connection(
+                lambda: protocol, sock=connected, ssl=tls, server_hostname=url.raw_host if tls else None
+            )
+        except BaseException:
+            connected.close()
+            raise
+        return transport
+
+    async def _context(self) -> ssl.SSLContext:
+        if self._tls is None:
+            # Reading the certificates takes a while.
+            self._tls = await asyncio.to_thread(ssl.create_default_context)
+        return self._tls
+
+
+class _Tunnel(asyncio.Protocol):
+    """Waits for a proxy's answer to CONNECT."""
+
+    def __init__(self) -> None:
+        self.accepted: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._heard = b""
+
+    def data_received(self, data: bytes) -> None:
+        self._heard += data
+        if self.accepted.done():
+            return
+        if b"\r\n\r\n" in self._heard:
+            version, _, rest = self._heard.partition(b" ")
+            if version.startswith(b"HTTP/1.") and rest[:1] == b"2":
+                self.accepted.set_result(None)
+            else:
+                self.accepted.set_exception(NotSentError())
+        elif len(self._heard) > LONGEST_ANSWER_BYTES:
+            self.accepted.set_exception(NotSentError())
+
+    def connection_lost(self, error: Exception | None) -> None:
+        if not self.accepted.done():
+            self.accepted.set_exception(NotSentError())
+
+
+def proxy_for(url: URL) -> URL | None:
+    """The proxy that the environment names for the address. Nobody means one to reach their own machine."""
+    host = url.host
+    if host is None or host in ("127.0.0.1", "localhost", "::1") or proxy_bypass(host):
+        return None
+    named = getproxies().get(url.scheme)
+    return URL(named) if named else None
