@@ -18,6 +18,7 @@ from google.rpc.status_pb2 import Status
 from agentspace.v1.frame_pb2 import Hello
 from agentspace.v1.gateway_service_pb2 import (
     ChannelRequest,
+    ConnectResponse,
     GetMetricsRequest,
     GetReadinessRequest,
     GetReadinessResponse,
@@ -26,7 +27,7 @@ from agentspace.v1.gateway_service_pb2 import (
 from agentspace.v1.gateway_service_pb2_grpc import GatewayServiceStub
 from agentspace.v1.key_service_pb2 import ReadKeyRequest
 from agentspace.v1.key_service_pb2_grpc import KeyServiceStub
-from bridge.link import LinkError, Receiver
+from bridge.link import Delivery, LinkError, Receiver
 from bridge.outbox import Outbox
 
 LOG = logging.getLogger(__name__)
@@ -79,7 +80,7 @@ class GrpcLink:
             call = self._gateway.Connect(outbox.batches())
             try:
                 async for response in call:
-                    receiver.on_response(response)
+                    receiver.on_batch(unpacked(response))
                     wait = 0.0
                 LOG.warning("the gateway ended the connection")
             except grpc.aio.AioRpcError as error:
@@ -134,6 +135,20 @@ class GrpcLink:
     async def close(self) -> None:
         """Close the connection; run has been cancelled before."""
         await self._channel.close()
+
+
+def unpacked(response: ConnectResponse) -> list[Delivery]:
+    """A batch as its receiver takes it. A frame of a kind that this bridge does not know stays a ServerFrame."""
+    batch: list[Delivery] = []
+    for item in response.channels:
+        recipients = [(recipient.channel, recipient.request_id) for recipient in item.recipients]
+        frame = item.frame
+        kind = frame.WhichOneof("body")
+        if kind is not None:
+            batch.append((getattr(frame, kind), frame.ByteSize(), recipients))
+        else:
+            batch.append((item.closed if item.HasField("closed") else frame, frame.ByteSize(), recipients))
+    return batch
 
 
 def _bearer(token: str) -> tuple[tuple[str, str], ...]:

@@ -5,23 +5,19 @@ waits, so one slow socket cannot hold up another: its frames stay unacknowledged
 stops at the channel's window.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from itertools import count
 from typing import Protocol as Interface
 
+from google.protobuf.message import Message
+
 from agentspace.v1.frame_pb2 import ClientFrame
-from agentspace.v1.gateway_service_pb2 import (
-    ChannelClose,
-    ChannelOpen,
-    ChannelRequest,
-    ChannelResponse,
-    CloseReason,
-    ConnectResponse,
-)
+from agentspace.v1.gateway_service_pb2 import ChannelClose, ChannelClosed, ChannelOpen, ChannelRequest, CloseReason
 from bridge.closing import Closing
 from bridge.frames import Codec
-from bridge.link import Link
+from bridge.link import Delivery, Link
 from bridge.protocol import Action, Close, Forward, Protocol, Send
+from bridge.text_frame import text_frame
 
 WINDOW_BYTES = 256 * 1024
 """How many bytes of frames the gateway may have on the way to one socket."""
@@ -32,8 +28,9 @@ WORTH_ACKNOWLEDGING = WINDOW_BYTES // 2
 class Outlet(Interface):
     """A socket as its channel sees it. Neither method waits."""
 
-    def write(self, texts: list[bytes]) -> bool:
-        """Hand text frames to the transport. False: it is full; call Channel.drained when they have left."""
+    def write(self, frames: bytes) -> bool:
+        """Hand whole WebSocket frames to the transport. False: it is full; call Channel.drained when they have
+        left."""
 
     def close(self, closing: Closing) -> None:
         """Close the socket in order, soon."""
@@ -42,7 +39,7 @@ class Outlet(Interface):
 class Channel:
     """One connection. The gateway knows it from its first frame on, by its number; until then the number is 0."""
 
-    __slots__ = ("_channels", "_outlet", "_owed", "_protocol", "_slow", "_texts", "_token", "level", "number")
+    __slots__ = ("_channels", "_frames", "_outlet", "_owed", "_protocol", "_slow", "_token", "level", "number")
 
     def __init__(self, channels: "Channels", protocol: Protocol, outlet: Outlet, token: str) -> None:
         self.number = 0
@@ -51,7 +48,7 @@ class Channel:
         self._protocol = protocol
         self._outlet = outlet
         self._token = token
-        self._texts: list[bytes] = []
+        self._frames: list[bytes] = []
         self._owed = 0
         self._slow = False
 
@@ -60,17 +57,22 @@ class Channel:
         self._channels.received += 1
         self._act(self._protocol.receive(text))
 
-    def add(self, kind: str, tail: bytes | None, request_id: str, size: int) -> None:
-        """Take a frame of the gateway, to be written by flush. size: what it counts against the window."""
+    def add(self, kind: type[Message], frame: bytes | None, request_id: str, size: int) -> None:
+        """Take a frame of the gateway, to be written by flush; None is one that this level does not have. size: what
+        it counts against the window."""
         self._owed += size
-        if tail is not None:
-            self._texts.append(self._protocol.answer(kind, tail, request_id))
+        if frame is not None:
+            self._frames.append(frame)
+            if self.level == 1:
+                self._protocol.answered(kind, request_id)
 
     def flush(self) -> None:
         """Write what was added."""
-        if self._texts:
-            texts, self._texts = self._texts, []
-            self._write(texts)
+        if frames := self._frames:
+            self._frames = []
+            self._channels.sent += len(frames)
+            if not self._outlet.write(frames[0] if len(frames) == 1 else b"".join(frames)):
+                self._slow = True
         if self._owed >= WORTH_ACKNOWLEDGING and not self._slow:
             self._acknowledge()
 
@@ -101,7 +103,8 @@ class Channel:
                 case Forward(frame):
                     self._forward(frame)
                 case Send(text):
-                    self._write([text])
+                    self._frames.append(text_frame(text))
+                    self.flush()
                 case Close(closing):
                     self._outlet.close(closing)
 
@@ -115,11 +118,6 @@ class Channel:
             opening = ChannelOpen(bearer_token=self._token, level=self.level, window_bytes=WINDOW_BYTES)
             link.send(ChannelRequest(channel=self.number, open=opening))
         link.send(ChannelRequest(channel=self.number, frame=frame))
-
-    def _write(self, texts: list[bytes]) -> None:
-        self._channels.sent += len(texts)
-        if not self._outlet.write(texts):
-            self._slow = True
 
     def _acknowledge(self) -> None:
         if self._owed >= WORTH_ACKNOWLEDGING and self.number:
@@ -155,18 +153,17 @@ class Channels:
         self._open.pop(channel.number, None)
         self.link.send(ChannelRequest(channel=channel.number, close=ChannelClose()))
 
-    def on_response(self, response: ConnectResponse) -> None:
-        """Share out a batch: one body is encoded once for each level, and each socket is written to once."""
+    def on_batch(self, batch: Sequence[Delivery]) -> None:
+        """Share out what came together: a body is encoded once for each level, and each socket is written to once."""
         touched: dict[int, Channel] = {}
-        for item in response.channels:
-            if item.WhichOneof("action") == "frame":
-                self._share(item, touched)
-                continue
-            for recipient in item.recipients:
-                channel = self._open.pop(recipient.channel, None)
-                if channel is not None:
-                    touched.pop(recipient.channel, channel).flush()
-                    channel.closed(item.closed.reason)
+        for body, size, recipients in batch:
+            if isinstance(body, ChannelClosed):
+                for number, _ in recipients:
+                    if (channel := self._open.pop(number, None)) is not None:
+                        touched.pop(number, channel).flush()
+                        channel.closed(body.reason)
+            else:
+                self._share(body, size, recipients, touched)
         for channel in touched.values():
             channel.flush()
 
@@ -177,21 +174,22 @@ class Channels:
         for channel in channels.values():
             channel.lost()
 
-    def _share(self, item: ChannelResponse, touched: dict[int, Channel]) -> None:
-        frame = item.frame
-        size = frame.ByteSize()
-        kind = frame.WhichOneof("body") or ""
-        level, tail = 0, None
+    def _share(
+        self, body: Message, size: int, recipients: Sequence[tuple[int, str]], touched: dict[int, Channel]
+    ) -> None:
+        kind = type(body)
         tails: dict[int, bytes | None] = {}
-        for recipient in item.recipients:
-            number = recipient.channel
+        level, asked, frame = 0, "", None
+        for number, request_id in recipients:
             channel = self._open.get(number)
             if channel is None:
                 continue
-            if channel.level != level:
-                level = channel.level
+            if channel.level != level or request_id != asked:
+                level, asked = channel.level, request_id
+                codec = self._codecs[level]
                 if level not in tails:
-                    tails[level] = self._codecs[level].encode_tail(frame)
+                    tails[level] = codec.encode_tail(body)
                 tail = tails[level]
-            channel.add(kind, tail, recipient.request_id, size)
+                frame = None if tail is None else text_frame(codec.join(tail, request_id))
+            channel.add(kind, frame, request_id, size)
             touched[number] = channel

@@ -1,4 +1,4 @@
-"""The JSON frames of one level: text in, ClientFrame out; ServerFrame in, text out.
+"""The JSON frames of one level: text in, ClientFrame out; a member of ServerFrame in, text out.
 
 Called by protocol.py and channels.py. Every frame, field and level comes from the annotations in the contract; a codec
 compiles them once, when it is built. Does no I/O.
@@ -8,6 +8,8 @@ import json
 from typing import Any, NoReturn
 
 import orjson
+from google.protobuf import message_factory
+from google.protobuf.message import Message
 
 from agentspace.v1 import annotations_pb2
 from agentspace.v1.frame_pb2 import ClientFrame, ServerFrame
@@ -25,7 +27,7 @@ class Codec:
     def __init__(self, level: int) -> None:
         self.level = level
         self._decoders: dict[str, tuple[str, decoding.Fill]] = {}
-        self._encoders: dict[str, tuple[bytes, encoding.Read]] = {}
+        self._encoders: dict[type[Message], tuple[bytes, encoding.Read]] = {}
         for field in ClientFrame.DESCRIPTOR.oneofs_by_name["body"].fields:
             frame = field.GetOptions().Extensions[annotations_pb2.frame]
             if frame.level <= level:
@@ -36,8 +38,9 @@ class Codec:
                 head = b'"type":' + orjson.dumps(frame.type)
                 if level == 1 and frame.level_1_anonymous:
                     head = b"{" + head
+                assert field.message_type is not None, field.full_name
                 encode = encoding.compile_field(field, level, original=frame.level == 1)
-                self._encoders[field.name] = (head, encode)
+                self._encoders[message_factory.GetMessageClass(field.message_type)] = (head, encode)
 
     def decode(self, text: str | bytes) -> ClientFrame:
         """Read a client's frame. Raises FrameError, with the request's id if that could be read, and nothing else."""
@@ -68,19 +71,18 @@ class Codec:
             raise
         return frame
 
-    def encode(self, frame: ServerFrame, request_id: str) -> bytes | None:
+    def encode(self, body: Message, request_id: str) -> bytes | None:
         """Write a frame for one recipient. None: this level does not have it."""
-        tail = self.encode_tail(frame)
+        tail = self.encode_tail(body)
         return None if tail is None else self.join(tail, request_id)
 
-    def encode_tail(self, frame: ServerFrame) -> bytes | None:
+    def encode_tail(self, body: Message) -> bytes | None:
         """Write what all recipients of a frame have in common, to be completed by join. None: not of this level."""
-        kind = frame.WhichOneof("body")
-        known = self._encoders.get(kind) if kind is not None else None
-        if known is None or kind is None:
+        known = self._encoders.get(type(body))
+        if known is None:
             return None
         head, encode = known
-        fields = orjson.dumps(encode(getattr(frame, kind)))
+        fields = orjson.dumps(encode(body))
         return head + b"}" if fields == b"{}" else head + b"," + fields[1:]
 
     @staticmethod

@@ -4,10 +4,17 @@ Used by channels.py, websocket.py and http.py. calls.py implements it over gRPC;
 calls the gateway's servicer instead.
 """
 
+from collections.abc import Sequence
 from typing import Protocol
 
+from google.protobuf.message import Message
+
 from agentspace.v1.frame_pb2 import Hello
-from agentspace.v1.gateway_service_pb2 import ChannelRequest, ConnectResponse, GetReadinessResponse
+from agentspace.v1.gateway_service_pb2 import ChannelRequest, GetReadinessResponse
+
+Delivery = tuple[Message, int, Sequence[tuple[int, str]]]
+"""What some channels get: the member of a ServerFrame, or a ChannelClosed; how many bytes the ServerFrame has on the
+wire; and to whom it goes, as (channel, id of the request)."""
 
 
 class LinkError(Exception):
@@ -25,8 +32,8 @@ class LinkError(Exception):
 class Receiver(Protocol):
     """Who hears what comes from the gateway. Neither method may wait or raise."""
 
-    def on_response(self, response: ConnectResponse) -> None:
-        """Take a batch."""
+    def on_batch(self, batch: Sequence[Delivery]) -> None:
+        """Take what came together, in order."""
 
     def on_lost(self) -> None:
         """Every channel is closed; what was sent and not answered may or may not have been executed."""

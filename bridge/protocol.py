@@ -7,8 +7,10 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from agentspace.v1 import annotations_pb2, error_pb2
-from agentspace.v1.frame_pb2 import ClientFrame, ServerFrame
+from google.protobuf.message import Message
+
+from agentspace.v1 import annotations_pb2, error_pb2, turn_pb2
+from agentspace.v1.frame_pb2 import ClientFrame
 from agentspace.v1.gateway_service_pb2 import CloseReason
 from bridge import closing
 from bridge.closing import Closing
@@ -19,7 +21,7 @@ SUBPROTOCOLS = {"agentspace.v1": 1, "agentspace.v2": 2}
 """WebSocket subprotocol to level."""
 MAX_PENDING = 256
 """How many requests of a level 1 connection may be unanswered at once."""
-UNFINISHED = frozenset({"session_created", "chat_stream_start", "chat_stream_delta"})
+UNFINISHED = frozenset({turn_pb2.SessionCreated, turn_pb2.TurnStarted, turn_pb2.TextDelta})
 """Frames of level 1 after which more follows for the same request."""
 
 
@@ -83,11 +85,10 @@ class Protocol:
             self._pending[frame.id] += 1
         return [Forward(frame)]
 
-    def answer(self, kind: str, tail: bytes, request_id: str) -> bytes:
-        """Complete a frame of the gateway. kind: the member's name in ServerFrame; tail: from the codec."""
+    def answered(self, kind: type[Message], request_id: str) -> None:
+        """A frame of the gateway, whose body is of the class `kind`, goes to a client of level 1."""
         if self._pending and kind not in UNFINISHED:
             self._settle(request_id)
-        return self._codec.join(tail, request_id)
 
     def unreachable(self, frame: ClientFrame) -> list[Action]:
         """Answer a frame that cannot be forwarded, because there is no connection to the gateway."""
@@ -126,7 +127,7 @@ class Protocol:
         value = error_pb2.ErrorReason.DESCRIPTOR.values_by_number[reason]
         retryable = value.GetOptions().Extensions[annotations_pb2.reason].retryable
         error = error_pb2.Error(code=reason, message=message, retryable=retryable, metadata=metadata)
-        text = self._codec.encode(ServerFrame(error=error), request_id)
+        text = self._codec.encode(error, request_id)
         assert text is not None, "every level has the error frame"
         return text
 

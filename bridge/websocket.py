@@ -6,18 +6,18 @@ while it is slow or being closed.
 
 import asyncio
 import socket
-from struct import pack
 
 from aiohttp import WSMsgType, web
 from aiohttp.abc import AbstractStreamWriter
 
-from agentspace.v1.frame_pb2 import Hello, ServerFrame
+from agentspace.v1.frame_pb2 import Hello
 from bridge import closing
 from bridge.channels import Channels
 from bridge.closing import Closing
 from bridge.frames import Codec
 from bridge.link import Link, LinkError
 from bridge.protocol import negotiate
+from bridge.text_frame import text_frame
 
 MAX_FRAME_BYTES = 1024 * 1024
 PING_SECONDS = 20.0
@@ -54,13 +54,13 @@ class Socket:
         """Give the socket its channel."""
         self.channel = channels.channel(level, self, token)
 
-    def write(self, texts: list[bytes]) -> bool:
-        """Write text frames at once, in one piece."""
-        if self._ws.closed or self._transport.is_closing():
+    def write(self, frames: bytes) -> bool:
+        """Write whole WebSocket frames at once."""
+        transport = self._transport
+        if self._ws.closed or transport.is_closing():
             return True
-        framed = [text_header(len(text)) + text for text in texts]
-        self._transport.write(framed[0] if len(framed) == 1 else b"".join(framed))
-        if self._transport.get_write_buffer_size() <= HIGH_WATER:
+        transport.write(frames)
+        if transport.get_write_buffer_size() <= HIGH_WATER:
             return True
         if self._draining is None:
             self._draining = asyncio.create_task(self._drain())
@@ -198,7 +198,7 @@ class Sockets:
         except LinkError as error:
             connection.close(closing.UNAUTHENTICATED if error.reason == "UNAUTHENTICATED" else closing.TRY_LATER)
             return False
-        connection.write([text])
+        connection.write(text_frame(text))
         return True
 
     async def _hello(self, token: str) -> bytes:
@@ -208,13 +208,10 @@ class Sockets:
         hello = Hello()
         hello.CopyFrom(await self._link.hello(token))
         hello.limits.max_frame_bytes = MAX_FRAME_BYTES
-        text = self._codec.encode(ServerFrame(hello=hello), "") or b""
+        text = self._codec.encode(hello, "") or b""
         if not token:
             self._local_hello = (generation, text)
         return text
-
-
-SHORT_HEADERS = tuple(bytes((0x81, length)) for length in range(126))
 
 
 def _keep_alive(transport: asyncio.Transport) -> None:
@@ -225,12 +222,3 @@ def _keep_alive(transport: asyncio.Transport) -> None:
         for name, value in (("TCP_KEEPIDLE", KEEPALIVE_SECONDS), ("TCP_KEEPINTVL", 10), ("TCP_KEEPCNT", 3)):
             if hasattr(socket, name):
                 connection.setsockopt(socket.IPPROTO_TCP, getattr(socket, name), value)
-
-
-def text_header(length: int) -> bytes:
-    """Build the head of an unmasked, unfragmented text frame (RFC 6455, section 5.2)."""
-    if length < 126:
-        return SHORT_HEADERS[length]
-    if length < 65536:
-        return pack("!BBH", 0x81, 126, length)
-    return pack("!BBQ", 0x81, 127, length)

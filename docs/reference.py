@@ -173,7 +173,7 @@ def example(member: FieldDescriptor, frame: type[ClientFrame] | type[ServerFrame
     body.SetInParent()
     if frame is ServerFrame:
         samples(body)
-        text = Codec(2).encode(ServerFrame(**{member.name: body}), "1")
+        text = Codec(2).encode(body, "1")
         assert text is not None
         return json.dumps(json.loads(text), ensure_ascii=False)
     type_ = member.GetOptions().Extensions[annotations_pb2.frame].type

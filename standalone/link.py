@@ -12,7 +12,6 @@ from agentspace.v1.error_pb2 import ErrorReason
 from agentspace.v1.frame_pb2 import Hello
 from agentspace.v1.gateway_service_pb2 import (
     ChannelRequest,
-    ConnectRequest,
     GetMetricsRequest,
     GetMetricsResponse,
     GetReadinessRequest,
@@ -71,7 +70,7 @@ class DirectLink:
     def send(self, request: ChannelRequest) -> None:
         """Hand over at once."""
         if self._connection is not None:
-            self._connection.receive(ConnectRequest(channels=[request]))
+            self._connection.receive((request,))
 
     async def drain(self) -> None:
         """Nothing waits here."""
@@ -92,10 +91,9 @@ class DirectLink:
     def _flush(self) -> None:
         if self._connection is None or self._receiver is None:
             return
-        batch = self._connection.collect()
-        if batch is not None:
+        if batch := self._connection.collect():
             self._pace.sent(asyncio.get_running_loop().time())
-            self._receiver.on_response(batch)
+            self._receiver.on_batch(batch)
 
     async def hello(self, token: str) -> Hello:
         """Who the bearer of the token is."""

@@ -8,7 +8,7 @@ what it has.
 
 import asyncio
 from collections import deque
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Iterable, Sequence
 from typing import Any
 
 from google.protobuf.message import Message
@@ -25,11 +25,15 @@ BATCH_FRAMES = 512
 REQUESTS_AT_ONCE = 256
 CHANNELS_AT_ONCE = 100_000
 
-_BODY = members_by_type(frame_pb2.ServerFrame, "body")
-_LEVEL = {
-    cls: frame_pb2.ServerFrame.DESCRIPTOR.fields_by_name[name].GetOptions().Extensions[annotations_pb2.frame].level
-    for cls, name in _BODY.items()
-}
+Delivery = tuple[Message, int, Sequence[tuple[int, str]]]
+"""What some channels get: the member of a ServerFrame, or a ChannelClosed; how many bytes the ServerFrame would have;
+and to whom it goes, as (channel, id of the request)."""
+
+FRAME_MEMBERS = members_by_type(frame_pb2.ServerFrame, "body")
+"""The name of a ServerFrame's member by the class of its value."""
+_FIELDS = {cls: frame_pb2.ServerFrame.DESCRIPTOR.fields_by_name[name] for cls, name in FRAME_MEMBERS.items()}
+_LEVEL = {cls: field.GetOptions().Extensions[annotations_pb2.frame].level for cls, field in _FIELDS.items()}
+_TAG_BYTES = {cls: 1 if field.number < 16 else 2 for cls, field in _FIELDS.items()}
 _FRAME_TYPE = {
     field.name: field.GetOptions().Extensions[annotations_pb2.frame].type
     for field in frame_pb2.ClientFrame.DESCRIPTOR.oneofs_by_name["body"].fields
@@ -67,12 +71,12 @@ class _Channel:
 class _Stream:
     """One open request of a channel that a feed answers."""
 
-    __slots__ = ("channel", "connection", "feed", "request_id", "watched")
+    __slots__ = ("channel", "connection", "feed", "recipient", "watched")
 
     def __init__(self, connection: "Connection", channel: _Channel, request_id: str, watched: str) -> None:
         self.connection = connection
         self.channel = channel
-        self.request_id = request_id
+        self.recipient = channel.number, request_id
         self.watched = watched
         self.feed: Feed | None = None
 
@@ -104,7 +108,7 @@ class Connection:
         self._spawn = spawn
         self._vouched = vouched
         self._channels: dict[int, _Channel] = {}
-        self._answers: deque[gateway_service_pb2.ChannelResponse] = deque()
+        self._answers: deque[Delivery] = deque()
         self.on_ready = on_ready
         self.awake: dict[_Stream, None] = {}
         self.is_ready = False
@@ -114,9 +118,9 @@ class Connection:
 
     # --- in ---------------------------------------------------------------------------------------------------------
 
-    def receive(self, batch: gateway_service_pb2.ConnectRequest) -> None:
+    def receive(self, batch: Iterable[gateway_service_pb2.ChannelRequest]) -> None:
         """Take a batch from the peer."""
-        for request in batch.channels:
+        for request in batch:
             action = request.WhichOneof("action")
             if action == "open":
                 self._open(request.channel, request.open)
@@ -256,10 +260,9 @@ class Connection:
 
     def _answer(self, channel: _Channel, request_id: str, body: Message) -> None:
         if channel.number in self._channels:
-            response = _response(body)
-            response.recipients.add(channel=channel.number, request_id=request_id)
-            channel.unacknowledged += response.frame.ByteSize()
-            self._answers.append(response)
+            size = frame_bytes(body)
+            channel.unacknowledged += size
+            self._answers.append((body, size, [(channel.number, request_id)]))
             self.urgent = True
             self._signal()
 
@@ -268,62 +271,55 @@ class Connection:
             self.is_ready = True
             self.on_ready()
 
-    def collect(self) -> gateway_service_pb2.ConnectResponse | None:
-        """The next batch; None when there is nothing, until `on_ready` is called again."""
+    def collect(self) -> list[Delivery]:
+        """The next batch; empty when there is nothing, until `on_ready` is called again."""
         self.urgent = False
-        batch = gateway_service_pb2.ConnectResponse()
-        out = batch.channels
-        while self._answers and len(out) < BATCH_FRAMES:
-            out.append(self._answers.popleft())
-        shared: dict[int, tuple[int, gateway_service_pb2.ChannelResponse]] = {}
-        sizes: dict[int, int] = {}
-        keep: list[Message] = []
+        batch: list[Delivery] = []
+        while self._answers and len(batch) < BATCH_FRAMES:
+            batch.append(self._answers.popleft())
         awake, self.awake = self.awake, {}
+        # What one list of items became: watchers at the same place of a log are given the same list.
+        given: dict[tuple[int, int], tuple[Sequence[Message], list[tuple[int, str]], int]] = {}
         for stream in awake:
-            if len(out) >= BATCH_FRAMES:
+            if len(batch) >= BATCH_FRAMES:
                 self.awake[stream] = None
                 continue
             channel, feed = stream.channel, stream.feed
-            if feed is None or channel.full:
+            if feed is None or channel.unacknowledged >= channel.window:
                 continue
-            last = -1
-            for item in feed.take(TAKE_CHARACTERS):
-                if _LEVEL[type(item)] > channel.level:
-                    continue
-                place, response = shared.get(id(item), (-1, None))
-                # Not one that stands ahead of what this stream was just given: its order would be lost.
-                if response is None or place < last:
-                    place, response = len(out), out.add()
-                    getattr(response.frame, _BODY[type(item)]).CopyFrom(item)
-                    shared[id(item)] = place, response
-                    sizes[id(item)] = response.frame.ByteSize()
-                    keep.append(item)  # ids are only unique among the living
-                last = place
-                recipient = response.recipients.add()
-                recipient.channel = channel.number
-                recipient.request_id = stream.request_id
-                channel.unacknowledged += sizes[id(item)]
+            if items := feed.take(TAKE_CHARACTERS):
+                level = channel.level
+                place = id(items), level
+                if place in given:
+                    _, recipients, total = given[place]
+                    recipients.append(stream.recipient)
+                else:
+                    recipients, total = [stream.recipient], 0
+                    for item in items:
+                        if _LEVEL[type(item)] <= level:
+                            size = frame_bytes(item)
+                            total += size
+                            batch.append((item, size, recipients))
+                    # With the list itself: ids are only unique among the living.
+                    given[place] = items, recipients, total
+                channel.unacknowledged += total
             if feed.done:
                 self._end(stream)
         if self.ending and not (self._answers or self.awake):
-            out.append(_closed(list(self._channels), gateway_service_pb2.CLOSE_REASON_RESTART))
+            batch.append(_closed(list(self._channels), gateway_service_pb2.CLOSE_REASON_RESTART))
             self.close()
         self.is_ready = bool(self._answers or self.awake)
         if self.is_ready:
             self.on_ready()
-        return batch if len(out) else None
+        return batch
 
 
-def _closed(
-    numbers: list[int], reason: gateway_service_pb2.CloseReason.ValueType
-) -> gateway_service_pb2.ChannelResponse:
-    return gateway_service_pb2.ChannelResponse(
-        recipients=[gateway_service_pb2.Recipient(channel=number) for number in numbers],
-        closed=gateway_service_pb2.ChannelClosed(reason=reason),
-    )
+def frame_bytes(body: Message) -> int:
+    """The size on the wire of the ServerFrame with this member."""
+    size = body.ByteSize()
+    # Before it stand its tag and its length, seven bits a byte.
+    return size + _TAG_BYTES[type(body)] + (1 if size < 128 else (size.bit_length() + 6) // 7)
 
 
-def _response(body: Message) -> gateway_service_pb2.ChannelResponse:
-    response = gateway_service_pb2.ChannelResponse()
-    getattr(response.frame, _BODY[type(body)]).CopyFrom(body)
-    return response
+def _closed(numbers: list[int], reason: gateway_service_pb2.CloseReason.ValueType) -> Delivery:
+    return gateway_service_pb2.ChannelClosed(reason=reason), 0, [(number, "") for number in numbers]

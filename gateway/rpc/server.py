@@ -4,7 +4,7 @@ Built by app. Stopping it in order is app's work too: health first, then the dra
 """
 
 import asyncio
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Sequence
 from typing import Any
 
 import grpc
@@ -17,7 +17,7 @@ from gateway.domain import turn_event
 from gateway.domain.access import Credentials
 from gateway.domain.error import GatewayError
 from gateway.rpc import direct
-from gateway.rpc.connect import Connection
+from gateway.rpc.connect import FRAME_MEMBERS, Connection, Delivery
 from gateway.rpc.methods import Calls, Method, service_descriptors
 from gateway.rpc.pace import Pace
 
@@ -100,7 +100,7 @@ class GrpcServer:
 
         async def read() -> None:
             async for request in requests:
-                connection.receive(request)
+                connection.receive(request.channels)
                 while connection.backlog > BACKLOG_ANSWERS:
                     collected.clear()
                     await collected.wait()
@@ -117,14 +117,31 @@ class GrpcServer:
                 ready.clear()
                 batch = connection.collect()
                 collected.set()
-                if batch is not None:
+                if batch:
                     pace.sent(loop.time())
-                    await context.write(batch)
+                    await context.write(packed(batch))
         finally:
             reader.cancel()
             connection.close()
             self._connections.discard(connection)
             await asyncio.gather(reader, return_exceptions=True)
+
+
+def packed(batch: Sequence[Delivery]) -> gateway_service_pb2.ConnectResponse:
+    """A batch as the contract has it."""
+    response = gateway_service_pb2.ConnectResponse()
+    out = response.channels
+    for body, _, recipients in batch:
+        item = out.add()
+        if isinstance(body, gateway_service_pb2.ChannelClosed):
+            item.closed.CopyFrom(body)
+        else:
+            getattr(item.frame, FRAME_MEMBERS[type(body)]).CopyFrom(body)
+        for number, request_id in recipients:
+            recipient = item.recipients.add()
+            recipient.channel = number
+            recipient.request_id = request_id
+    return response
 
 
 class _Symbols:

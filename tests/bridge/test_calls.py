@@ -1,15 +1,23 @@
 """calls.py against a real gRPC server: one call, batches in order, loss and return, and errors with their reasons."""
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 
 import pytest
 
-from agentspace.v1.gateway_service_pb2 import ChannelOpen, ChannelRequest, ConnectResponse
-from bridge.calls import GrpcLink
-from bridge.link import LinkError
+from agentspace.v1.frame_pb2 import ServerFrame
+from agentspace.v1.gateway_service_pb2 import (
+    ChannelClosed,
+    ChannelOpen,
+    ChannelRequest,
+    ChannelResponse,
+    ConnectResponse,
+    Recipient,
+)
+from bridge.calls import GrpcLink, unpacked
+from bridge.link import Delivery, LinkError
 from tests.bridge.conftest import TOKEN, CannedGateway, running_gateway
 
 
@@ -17,15 +25,15 @@ class Recorder:
     """A receiver that remembers."""
 
     def __init__(self) -> None:
-        self.responses: asyncio.Queue[ConnectResponse] = asyncio.Queue()
+        self.batches: asyncio.Queue[Sequence[Delivery]] = asyncio.Queue()
         self.lost = asyncio.Event()
         self.faulty = False
 
-    def on_response(self, response: ConnectResponse) -> None:
+    def on_batch(self, batch: Sequence[Delivery]) -> None:
         if self.faulty:
             self.faulty = False
             raise RuntimeError("planted")
-        self.responses.put_nowait(response)
+        self.batches.put_nowait(batch)
 
     def on_lost(self) -> None:
         self.lost.set()
@@ -59,8 +67,8 @@ async def test_requests_keep_their_order(gateway: CannedGateway, socket_path: Pa
         await link.drain()
         frames = await gateway.until(200, "frame")
         assert [request.frame.id for request in frames] == [str(number) for number in range(200)]
-        first = await recorder.responses.get()
-        assert first.channels[0].recipients[0].request_id == "0"
+        first = await recorder.batches.get()
+        assert first[0][2] == [(1, "0")]
     assert recorder.lost.is_set()
 
 
@@ -87,7 +95,7 @@ async def test_fault_of_the_receiver_starts_afresh(gateway: CannedGateway, socke
         await recorder.lost.wait()
         await link.opened()
         link.send(chat(2, "b"))
-        assert (await recorder.responses.get()).channels[0].recipients[0].channel == 2
+        assert (await recorder.batches.get())[0][2] == [(2, "b")]
 
 
 async def test_questions_are_answered(gateway: CannedGateway, socket_path: Path) -> None:
@@ -118,3 +126,17 @@ async def test_no_gateway_is_a_reason_too(socket_path: Path) -> None:
         with pytest.raises(LinkError) as caught:
             await link.readiness()
         assert caught.value.reason == "GATEWAY_UNREACHABLE"
+
+
+def test_a_batch_is_unpacked() -> None:
+    to = [Recipient(channel=1, request_id="a"), Recipient(channel=2)]
+    frame = ServerFrame(chat_stream_delta={"delta": "x" * 500})
+    items = [
+        ChannelResponse(recipients=to, frame=frame),
+        ChannelResponse(recipients=to, closed={"reason": 2}),
+        ChannelResponse(recipients=to, frame=ServerFrame()),
+    ]
+    known, closed, unknown = unpacked(ConnectResponse(channels=items))
+    assert known == (frame.chat_stream_delta, frame.ByteSize(), [(1, "a"), (2, "")])
+    assert closed == (ChannelClosed(reason=2), 0, [(1, "a"), (2, "")])
+    assert unknown == (ServerFrame(), 0, [(1, "a"), (2, "")])

@@ -7,10 +7,13 @@ import pytest
 
 from agentspace.v1 import gateway_service_pb2
 from agentspace.v1.frame_pb2 import ServerFrame
-from agentspace.v1.gateway_service_pb2 import ChannelRequest, ChannelResponse, ConnectResponse, Recipient
+from agentspace.v1.gateway_service_pb2 import ChannelClosed, ChannelRequest
 from bridge.channels import WINDOW_BYTES, Channel, Channels
 from bridge.closing import RESTART, UNAUTHENTICATED, Closing
 from bridge.frames import Codec
+from bridge.link import Delivery
+from tests.bridge.test_text_frame import texts_of
+from tests.fixtures.deliveries import delivery
 
 CODECS = [Codec(1), Codec(2)]
 ASK = '{"type":"chat.send","id":"r","content":"x"}'
@@ -35,18 +38,18 @@ class RecordingSocket:
 
     def __init__(self) -> None:
         self.full = False
-        self.writes: list[list[bytes]] = []
+        self.writes: list[bytes] = []
         self.closings: list[Closing] = []
 
-    def write(self, texts: list[bytes]) -> bool:
-        self.writes.append(texts)
+    def write(self, frames: bytes) -> bool:
+        self.writes.append(frames)
         return not self.full
 
     def close(self, closing: Closing) -> None:
         self.closings.append(closing)
 
     def read(self) -> list[Any]:
-        return [json.loads(text) for texts in self.writes for text in texts]
+        return [json.loads(text) for frames in self.writes for text in texts_of(frames)]
 
 
 @pytest.fixture
@@ -66,13 +69,8 @@ def opened(channels: Channels, level: int = 1, token: str = "") -> tuple[Channel
     return channel, socket
 
 
-def batch(*items: tuple[list[tuple[int, str]], ServerFrame]) -> ConnectResponse:
-    return ConnectResponse(
-        channels=[
-            ChannelResponse(recipients=[Recipient(channel=c, request_id=r) for c, r in to], frame=frame)
-            for to, frame in items
-        ]
-    )
+def batch(*items: tuple[list[tuple[int, str]], ServerFrame]) -> list[Delivery]:
+    return [delivery(frame, *to) for to, frame in items]
 
 
 def delta(text: str) -> ServerFrame:
@@ -104,7 +102,7 @@ def test_numbers_are_not_used_again(channels: Channels) -> None:
 
 def test_one_body_reaches_each_recipient_at_its_level(channels: Channels) -> None:
     (a, old), (b, new) = opened(channels, 1), opened(channels, 2)
-    channels.on_response(batch(([(a.number, "ra"), (b.number, "rb"), (99, "gone")], delta("x"))))
+    channels.on_batch(batch(([(a.number, "ra"), (b.number, "rb"), (99, "gone")], delta("x"))))
     assert old.read() == [{"type": "chat.stream.delta", "requestId": "ra", "delta": "x"}]
     assert (new.read()[0]["requestId"], new.read()[0]["turnId"]) == ("rb", "t")
     assert (channels.received, channels.sent) == (2, 2)
@@ -113,8 +111,8 @@ def test_one_body_reaches_each_recipient_at_its_level(channels: Channels) -> Non
 def test_a_batch_is_one_write_for_each_socket(channels: Channels) -> None:
     channel, socket = opened(channels)
     hidden = ServerFrame(heartbeat={"session_id": "s"})
-    channels.on_response(batch(*[([(channel.number, "r")], frame) for frame in (delta("a"), hidden, delta("b"))]))
-    assert [len(texts) for texts in socket.writes] == [2]
+    channels.on_batch(batch(*[([(channel.number, "r")], frame) for frame in (delta("a"), hidden, delta("b"))]))
+    assert [len(texts_of(frames)) for frames in socket.writes] == [2]
     assert [frame["delta"] for frame in socket.read()] == ["a", "b"]
 
 
@@ -122,7 +120,7 @@ def test_acknowledgement_waits_for_half_the_window(channels: Channels, link: Rec
     channel, _ = opened(channels)
     frame = delta("x" * (WINDOW_BYTES // 4))
     for _ in range(2):
-        channels.on_response(batch(([(channel.number, "r")], frame)))
+        channels.on_batch(batch(([(channel.number, "r")], frame)))
     assert link.sent[-1].acknowledged_bytes == 2 * frame.ByteSize()
     assert link.actions().count("acknowledged_bytes") == 1
 
@@ -130,7 +128,7 @@ def test_acknowledgement_waits_for_half_the_window(channels: Channels, link: Rec
 def test_frames_a_level_does_not_show_are_acknowledged_too(channels: Channels, link: RecordingLink) -> None:
     channel, socket = opened(channels)
     hidden = ServerFrame(chat_stream_thinking={"delta": "x" * WINDOW_BYTES})
-    channels.on_response(batch(([(channel.number, "r")], hidden)))
+    channels.on_batch(batch(([(channel.number, "r")], hidden)))
     assert socket.writes == []
     assert link.sent[-1].acknowledged_bytes == hidden.ByteSize()
 
@@ -139,7 +137,7 @@ def test_slow_socket_acknowledges_when_drained(channels: Channels, link: Recordi
     channel, socket = opened(channels)
     socket.full = True
     frame = delta("x" * WINDOW_BYTES)
-    channels.on_response(batch(([(channel.number, "r")], frame)))
+    channels.on_batch(batch(([(channel.number, "r")], frame)))
     assert "acknowledged_bytes" not in link.actions()
     channel.drained()
     assert link.sent[-1].acknowledged_bytes == frame.ByteSize()
@@ -167,7 +165,7 @@ def test_lost_link_ends_every_channel(channels: Channels, link: RecordingLink) -
 def test_bytes_of_a_lost_channel_are_not_acknowledged_on_the_next(channels: Channels, link: RecordingLink) -> None:
     channel, socket = opened(channels)
     socket.full = True
-    channels.on_response(batch(([(channel.number, "r")], delta("x" * WINDOW_BYTES))))
+    channels.on_batch(batch(([(channel.number, "r")], delta("x" * WINDOW_BYTES))))
     channels.on_lost()
     channel.receive(ASK)
     channel.drained()
@@ -176,8 +174,16 @@ def test_bytes_of_a_lost_channel_are_not_acknowledged_on_the_next(channels: Chan
 
 def test_closed_channel_gets_what_came_before(channels: Channels) -> None:
     channel, socket = opened(channels)
-    response = batch(([(channel.number, "r")], delta("last")))
-    reason = gateway_service_pb2.CLOSE_REASON_UNAUTHENTICATED
-    response.channels.add(recipients=[Recipient(channel=channel.number)], closed={"reason": reason})
-    channels.on_response(response)
+    last = batch(([(channel.number, "r")], delta("last")))
+    closing = ChannelClosed(reason=gateway_service_pb2.CLOSE_REASON_UNAUTHENTICATED)
+    channels.on_batch([*last, (closing, 0, [(channel.number, ""), (99, "")])])
     assert (socket.read()[0]["delta"], socket.closings) == ("last", [UNAUTHENTICATED])
+
+
+def test_recipients_with_other_ids_get_frames_of_their_own(channels: Channels) -> None:
+    found = [opened(channels, level) for level in (2, 2, 1, 2)]
+    asked = ["a", "a", "b", "c"]
+    to = [(channel.number, request_id) for (channel, _), request_id in zip(found, asked, strict=True)]
+    channels.on_batch(batch((to, delta("x"))))
+    assert [socket.read()[0]["requestId"] for _, socket in found] == asked
+    assert ["turnId" in socket.read()[0] for _, socket in found] == [True, True, False, True]

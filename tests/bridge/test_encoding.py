@@ -9,13 +9,14 @@ from agentspace.v1 import error_pb2, frame_pb2, session_service_pb2, turn_pb2, u
 from agentspace.v1.frame_pb2 import ServerFrame
 from bridge.encoding import compile_message, enum_names
 from bridge.frames import Codec
+from tests.fixtures.deliveries import body_of
 
 V1 = Codec(1)
 V2 = Codec(2)
 
 
 def shown(codec: Codec, frame: ServerFrame) -> Any:
-    text = codec.encode(frame, "r")
+    text = codec.encode(body_of(frame), "r")
     assert text is not None
     return orjson.loads(text)
 

@@ -15,7 +15,7 @@ from websockets.asyncio.client import ClientConnection, connect
 
 from agentspace.v1 import gateway_service_pb2
 from agentspace.v1.frame_pb2 import ServerFrame
-from bridge.websocket import MAX_FRAME_BYTES, text_header
+from bridge.websocket import MAX_FRAME_BYTES
 from tests.bridge.conftest import TOKEN, CannedGateway, config, running_bridge, running_gateway
 
 V2 = websockets.Subprotocol("agentspace.v2")
@@ -234,11 +234,3 @@ async def test_aiohttp_client_and_compression_offer(port: int) -> None:
         assert not ws.compress
         await ws.send_str('{"type":"session.list","id":"r"}')
         assert (await ws.receive_json(timeout=5))["code"] == "NOT_IMPLEMENTED"
-
-
-@pytest.mark.parametrize("length", [0, 125, 126, 65535, 65536, 2**20])
-def test_text_header(length: int) -> None:
-    head = text_header(length)
-    assert head[0] == 0x81
-    size = head[1] if head[1] < 126 else int.from_bytes(head[2:])
-    assert (size, len(head)) == (length, 2 if length < 126 else 4 if length < 65536 else 10)

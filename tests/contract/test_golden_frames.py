@@ -10,6 +10,7 @@ from google.protobuf import json_format
 from agentspace.v1.annotations_pb2 import frame as frame_option
 from agentspace.v1.frame_pb2 import ClientFrame, ServerFrame
 from bridge.frames import Codec
+from tests.fixtures.deliveries import body_of
 
 GOLDEN = Path(__file__).parent / "golden"
 CLIENT = sorted((GOLDEN / "client").iterdir())
@@ -39,7 +40,7 @@ def test_client_frame(path: Path) -> None:
 def test_server_frame(path: Path) -> None:
     golden = json.loads(path.read_text(encoding="utf-8"))
     message = json_format.ParseDict(golden["message"], ServerFrame())
-    text = Codec(1).encode(message, golden["request_id"])
+    text = Codec(1).encode(body_of(message), golden["request_id"])
     assert text is not None
     assert exact(json.loads(text)) == exact(golden["frame"])
 
@@ -48,7 +49,7 @@ def test_server_frame(path: Path) -> None:
 def test_level_2_shows_the_same_and_more(path: Path) -> None:
     golden = json.loads(path.read_text(encoding="utf-8"))
     message = json_format.ParseDict(golden["message"], ServerFrame())
-    text = Codec(2).encode(message, golden["request_id"])
+    text = Codec(2).encode(body_of(message), golden["request_id"])
     assert text is not None
     changed = {"code"} if path.stem == "error" else set()
     assert golden["frame"].keys() - changed <= json.loads(text).keys()

@@ -16,12 +16,11 @@ from agentspace.v1.gateway_service_pb2 import (
     ChannelClose,
     ChannelOpen,
     ChannelRequest,
-    ConnectRequest,
-    ConnectResponse,
 )
 from gateway.app import App
 from gateway.config import Config, read_config
-from gateway.rpc.connect import Connection
+from gateway.rpc.connect import Connection, Delivery
+from tests.fixtures.deliveries import shared_out
 
 MODEL = "scripted/echo"
 PATIENCE = 10.0
@@ -94,7 +93,7 @@ class Peer:
         self.connection = Connection(
             app.methods, app.calls, app.credentials, self._ready.set, app.spawn, vouched=vouched
         )
-        self.batches: list[ConnectResponse] = []
+        self.batches: list[list[Delivery]] = []
         self.heard: list[Heard] = []
         self.closed: dict[int, int] = {}
         """Channel to close reason."""
@@ -127,15 +126,12 @@ class Peer:
         """Take the next batch."""
         self._ready.clear()
         batch = self.connection.collect()
-        if batch is None:
+        if not batch:
             return
         self.batches.append(batch)
-        for item in batch.channels:
-            for recipient in item.recipients:
-                if item.HasField("closed"):
-                    self.closed[recipient.channel] = item.closed.reason
-                else:
-                    self.heard.append((recipient.channel, recipient.request_id, item.frame))
+        heard, closed = shared_out(batch)
+        self.heard += heard
+        self.closed.update(closed)
 
     def frames(self, channel: int, request_id: str) -> list[ServerFrame]:
         """What answered a request so far."""
@@ -164,4 +160,4 @@ class Peer:
         return next(getattr(f, kind) for f in self.frames(channel, request_id) if f.HasField(kind))  # type: ignore[arg-type]
 
     def _send(self, request: ChannelRequest) -> None:
-        self.connection.receive(ConnectRequest(channels=[request]))
+        self.connection.receive([request])

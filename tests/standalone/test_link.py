@@ -1,7 +1,7 @@
 """The link's rules, held by both of its implementations: over gRPC to a gateway's Unix socket, and in one process."""
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 
@@ -9,11 +9,12 @@ import pytest
 
 from agentspace.v1 import gateway_service_pb2, turn_pb2
 from agentspace.v1.frame_pb2 import ClientFrame, ServerFrame
-from agentspace.v1.gateway_service_pb2 import ChannelClose, ChannelOpen, ChannelRequest, ConnectResponse
+from agentspace.v1.gateway_service_pb2 import ChannelClose, ChannelOpen, ChannelRequest
 from bridge.calls import GrpcLink
-from bridge.link import Link, LinkError
+from bridge.link import Delivery, Link, LinkError
 from gateway.app import App
 from standalone.link import DirectLink
+from tests.fixtures.deliveries import shared_out
 from tests.gateway.running import config, running, token
 
 
@@ -26,13 +27,10 @@ class Recorder:
         self.lost = 0
         self._changed = asyncio.Condition()
 
-    def on_response(self, response: ConnectResponse) -> None:
-        for item in response.channels:
-            for recipient in item.recipients:
-                if item.HasField("closed"):
-                    self.closed[recipient.channel] = item.closed.reason
-                else:
-                    self.heard.append((recipient.channel, recipient.request_id, item.frame))
+    def on_batch(self, batch: Sequence[Delivery]) -> None:
+        heard, closed = shared_out(batch)
+        self.heard += heard
+        self.closed.update(closed)
         self._tell = asyncio.ensure_future(self._notify())
 
     def on_lost(self) -> None:

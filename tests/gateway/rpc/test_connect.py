@@ -53,8 +53,8 @@ async def test_watchers_of_one_session_share_each_frame(peer: Peer) -> None:
     peer.close(1)
     known = len(peer.batches)
     await peer.until(lambda: all(peer.kinds(n, f"w{n}")[-1] == "chat_stream_end" for n in (2, 3)))
-    for item in (item for batch in peer.batches[known:] for item in batch.channels):
-        assert sorted((r.channel, r.request_id) for r in item.recipients) == [(2, "w2"), (3, "w3")]
+    for _, _, recipients in (item for batch in peer.batches[known:] for item in batch):
+        assert sorted(recipients) == [(2, "w2"), (3, "w3")]
     assert peer.text(2, "w2") == peer.text(3, "w3") != ""
 
 
@@ -238,7 +238,7 @@ async def test_restart_says_what_is_left_to_say_and_then_closes_all(fresh: App) 
     assert peer.closed == dict.fromkeys((1, 2, 3), gateway_service_pb2.CLOSE_REASON_RESTART)
     assert peer.connection.ending
     assert not peer.connection.is_ready
-    assert peer.batches[-1].channels[-1].HasField("closed"), "nothing follows the end"
+    assert isinstance(peer.batches[-1][-1][0], gateway_service_pb2.ChannelClosed), "nothing follows the end"
 
 
 async def test_batches_are_bounded(peer: Peer) -> None:
@@ -246,7 +246,7 @@ async def test_batches_are_bounded(peer: Peer) -> None:
     for number in range(BATCH_FRAMES + 100):
         peer.say(1, str(number))
     await peer.until(lambda: len(peer.heard) == BATCH_FRAMES + 100)
-    assert [len(batch.channels) for batch in peer.batches] == [BATCH_FRAMES, 100]
+    assert [len(batch) for batch in peer.batches] == [BATCH_FRAMES, 100]
     assert [name for _, name, _ in peer.heard] == [str(number) for number in range(BATCH_FRAMES + 100)]
 
 
