@@ -62,6 +62,8 @@ def connect(path: Path, *, read_only: bool) -> sqlite3.Connection:
     try:
         connection.execute("PRAGMA cache_size = -16000")
         if not read_only:
+            # What a savepoint or a statement may have to take back needs no file.
+            connection.execute("PRAGMA temp_store = MEMORY")
             connection.execute("PRAGMA synchronous = FULL")
             connection.execute("PRAGMA fullfsync = ON")
             connection.execute("PRAGMA checkpoint_fullfsync = ON")

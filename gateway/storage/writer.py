@@ -1,8 +1,8 @@
 """Writer: the one thread that writes: all works that wait in one transaction, and their answers after COMMIT.
 
 Called by database. One commit, and so one wait for the disk, serves all works that came in during the commit before.
-Each work has a savepoint, so one that raises takes back its own rows only. After the answers, never before, the same
-connection makes checkpoints.
+A work that raises takes back its own rows only: then all works of the transaction are taken back and run again, each
+under a savepoint. After the answers, never before, the same connection makes checkpoints.
 """
 
 import asyncio
@@ -111,32 +111,32 @@ class Writer:
             connection = self._connection
             assert connection is not None
             connection.execute("BEGIN IMMEDIATE")
-            return self._alone(*batch[0], connection) if len(batch) == 1 else self._together(batch, connection)
+            try:
+                transaction = self._transaction
+                outcomes: list[Outcome] = [(future, work(transaction), None) for work, future in batch]
+            except Exception as error:
+                if storage_failure(error):
+                    raise
+                connection.execute("ROLLBACK")
+                if len(batch) == 1:
+                    return [(batch[0][1], None, error)]
+                connection.execute("BEGIN IMMEDIATE")
+                outcomes = self._apart(batch, connection)
+            connection.execute("COMMIT")
+            return outcomes
         except sqlite3.Error as error:
             _log.error("a transaction of %d works failed: %s", len(batch), error)
             self._heal()
             return [(future, None, unavailable(error)) for _, future in batch]
 
-    def _alone(self, work: Work, future: "asyncio.Future[Any]", connection: sqlite3.Connection) -> list[Outcome]:
-        """End an open transaction with its only work, which needs no savepoint."""
-        try:
-            value = work(self._transaction)
-        except Exception as error:
-            if storage_failure(error):
-                raise
-            connection.execute("ROLLBACK")
-            return [(future, None, error)]
-        connection.execute("COMMIT")
-        return [(future, value, None)]
-
-    def _together(self, batch: list[Job], connection: sqlite3.Connection) -> list[Outcome]:
-        """End an open transaction with several works. Raises the error with which the database itself fails."""
-        transaction = self._transaction
+    def _apart(self, batch: list[Job], connection: sqlite3.Connection) -> list[Outcome]:
+        """Run works one of which raises. Savepoints cost a copy of every page, so the works of nearly all transactions
+        do without. Raises the error with which the database itself fails."""
         outcomes: list[Outcome] = []
         for work, future in batch:
             connection.execute("SAVEPOINT work")
             try:
-                value = work(transaction)
+                value = work(self._transaction)
             except Exception as error:
                 if storage_failure(error):
                     raise
@@ -145,7 +145,6 @@ class Writer:
             else:
                 outcomes.append((future, value, None))
             connection.execute("RELEASE work")
-        connection.execute("COMMIT")
         return outcomes
 
     def _heal(self) -> None:

@@ -59,6 +59,27 @@ async def test_the_line_is_bounded(store: Database, held: threading.Event, monke
     await store.write(lambda tx: None)
 
 
+async def test_a_work_that_raises_is_taken_back_alone(store: Database, held: threading.Event) -> None:
+    def refuses(tx) -> None:  # type: ignore[no-untyped-def]
+        tx.sessions.insert(session("refused"))
+        raise LookupError
+
+    works = [
+        asyncio.create_task(store.write(work))
+        for work in (
+            lambda tx: tx.sessions.insert(session("before")),
+            refuses,
+            lambda tx: tx.sessions.insert(session("after")),
+        )
+    ]
+    await asyncio.sleep(0)
+    held.set()
+    results = await asyncio.gather(*works, return_exceptions=True)
+    assert [type(result) for result in results] == [type(None), LookupError, type(None)]
+    stored = await store.read(lambda tx: tx.sessions.page(after=None, limit=9, agent_id="", deleted=True))
+    assert {found.session_id for found in stored} == {"before", "after"}
+
+
 async def test_a_transaction_that_fails_is_nobodys(store: Database, held: threading.Event) -> None:
     """One work makes the database itself fail; those beside it in the transaction are told that they are not stored."""
 
