@@ -48,6 +48,8 @@ OPTIONS = [
     # A dead network is noticed within 40 s; more often than every 10 s a server takes for an attack.
     ("grpc.keepalive_time_ms", 30_000),
     ("grpc.keepalive_timeout_ms", 10_000),
+    ("grpc.http2.bdp_probe", 0),
+    ("grpc.http2.lookahead_bytes", 4 * 1024 * 1024),
 ]
 
 
@@ -141,7 +143,8 @@ def unpacked(response: ConnectResponse) -> list[Delivery]:
     """A batch as its receiver takes it. A frame of a kind that this bridge does not know stays a ServerFrame."""
     batch: list[Delivery] = []
     for item in response.channels:
-        recipients = [(recipient.channel, recipient.request_id) for recipient in item.recipients]
+        to = item.recipients
+        recipients = [(to[0].channel, to[0].request_id)] if len(to) == 1 else [(r.channel, r.request_id) for r in to]
         frame = item.frame
         kind = frame.WhichOneof("body")
         if kind is not None:

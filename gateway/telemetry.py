@@ -16,6 +16,8 @@ from gateway.rpc.methods import Method
 
 _STANDARD = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName"}
 
+_TOKENS = ("uncached_input", "cache_write_5m", "cache_write_1h", "cache_read", "output")
+
 
 class JsonFormatter(logging.Formatter):
     """One JSON object a line: time, level, logger, message, and what the call gave as extra."""
@@ -55,17 +57,25 @@ class Metrics:
         Gauge("agentspace_turns_active", "Turns running or waiting.", registry=self._registry).set_function(running)
         Gauge("agentspace_sessions_live", "Sessions in memory.", registry=self._registry).set_function(live)
 
+        # Looking a child up by its labels costs more than counting.
+        self._calls_by: dict[tuple[str, str], Counter] = {}
+        self._tokens_by = {name: self._tokens.labels(name) for name in _TOKENS}
+
     def called(self, method: Method, code: str) -> None:
         """A call ended with "OK" or an error reason."""
-        self._calls.labels(method.name, code).inc()
+        labels = method.name, code
+        child = self._calls_by.get(labels)
+        if child is None:
+            child = self._calls_by[labels] = self._calls.labels(*labels)
+        child.inc()
 
     def turn_ended(self, turn: Turn) -> None:
         """A turn ended."""
         self._turns.labels(TurnState.Name(turn.state).removeprefix("TURN_STATE_").lower()).inc()
         counts = turn.usage.counts
-        for name in ("uncached_input", "cache_write_5m", "cache_write_1h", "cache_read", "output"):
+        for name, child in self._tokens_by.items():
             if number := getattr(counts, name):
-                self._tokens.labels(name).inc(number)
+                child.inc(number)
 
     def text(self) -> str:
         """Prometheus' text format."""

@@ -26,6 +26,9 @@ from gateway.domain.error import GatewayError
 from gateway.rpc.connect import Connection
 from gateway.rpc.pace import Pace
 
+FLUSH_SECONDS = 0.002
+"""How far batches are apart under load."""
+
 
 class DirectLink:
     """Talks to `app`, which must have started before `run`."""
@@ -35,7 +38,7 @@ class DirectLink:
         self._methods = {method.name: method for method in app.methods}
         self._connection: Connection | None = None
         self._receiver: Receiver | None = None
-        self._pace = Pace()
+        self._pace = Pace(FLUSH_SECONDS)
         self._opened = asyncio.Event()
 
     @property

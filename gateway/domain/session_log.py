@@ -105,8 +105,8 @@ class SessionLog:
         first = self.last_seq + 1
         self._add(Entry(first, count, Kind.DELTAS, log.turn_id, log=log, first_chunk=len(log.chunks) - count))
 
-    def positions(self, turn_id: str) -> TurnPositions:
-        """The sequence numbers of a turn's events in memory."""
+    def positions(self, turn_id: str, ended: int = 0) -> TurnPositions:
+        """The sequence numbers of a turn's events in memory; `ended` is that of an end that is not there yet."""
         lone: dict[Kind, int] = {}
         deltas: list[tuple[int, int]] = []
         for entry in self.entries:
@@ -116,7 +116,7 @@ class SessionLog:
                 else:
                     lone[entry.kind] = entry.first_seq
         return TurnPositions(
-            lone.get(Kind.MESSAGE, 0), lone.get(Kind.STARTED, 0), tuple(deltas), lone.get(Kind.ENDED, 0)
+            lone.get(Kind.MESSAGE, 0), lone.get(Kind.STARTED, 0), tuple(deltas), lone.get(Kind.ENDED, ended)
         )
 
     def drop_before(self, seq: int) -> None:

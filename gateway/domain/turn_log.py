@@ -86,8 +86,8 @@ class TurnLog:
             yield self.blocks[index], start, end, "".join(chunks[start:end])
             start = end
 
-    def content(self) -> tuple[ContentBlock, ...]:
-        """The answer so far, block by block."""
+    def content(self, *, refused: bool = False) -> tuple[ContentBlock, ...]:
+        """The answer so far, block by block; `refused` as in ContentBlock."""
         ends = [*self._first_chunks, len(self.chunks)][1:]
         return tuple(
             ContentBlock(
@@ -97,6 +97,7 @@ class TurnLog:
                 block.tool_name,
                 block.signature,
                 block.complete,
+                refused,
             )
             for block, end in zip(self.blocks, ends, strict=True)
         )

@@ -1,7 +1,7 @@
 """What an attempt used: token classes as providers bill them, and the ledger's row. Amounts are integer
 pico-dollars."""
 
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field
 
 from agentspace.v1 import usage_pb2
 from agentspace.v1.usage_pb2 import UsageStatus
@@ -30,7 +30,15 @@ class TokenCounts:
         return self.input + self.output
 
     def __add__(self, other: "TokenCounts") -> "TokenCounts":
-        return TokenCounts(*(getattr(self, f.name) + getattr(other, f.name) for f in fields(TokenCounts)))
+        return TokenCounts(
+            self.uncached_input + other.uncached_input,
+            self.cache_write_5m + other.cache_write_5m,
+            self.cache_write_1h + other.cache_write_1h,
+            self.cache_read + other.cache_read,
+            self.output + other.output,
+            self.thinking + other.thinking,
+            self.server_tool_requests + other.server_tool_requests,
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,8 +95,10 @@ class TurnUsage:
 
     def plus(self, record: UsageRecord) -> "TurnUsage":
         """With one more attempt."""
+        if not self.attempts:
+            return TurnUsage(record.counts, record.charge, record.status, 1)
         new = record.charge.price_version
-        same_list = self.attempts == 0 or new in (self.charge.price_version, "")
+        same_list = new in (self.charge.price_version, "")
         return TurnUsage(
             self.counts + record.counts,
             Charge(

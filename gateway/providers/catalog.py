@@ -6,6 +6,7 @@ with. A model that is not in it is unpriced: nothing is guessed from a similar n
 
 import re
 from decimal import Decimal
+from functools import lru_cache
 from importlib.resources import files
 from typing import Any
 
@@ -36,9 +37,13 @@ class BuiltInCatalog:
         table = orjson.loads(files("gateway.providers").joinpath("prices.json").read_bytes())
         self.price_version: str = table["version"]
         self._prices = {model: tuple(map(_price, rows)) for model, rows in table["models"].items()}
+        self._remembered = lru_cache(256)(self._find)
 
     def find(self, name: str) -> Model:
         """The model of that name; a dated one (`-YYYYMMDD`) costs what the undated one does. Raises MODEL_NOT_FOUND."""
+        return self._remembered(name)
+
+    def _find(self, name: str) -> Model:
         if len(name) <= _LONGEST_NAME and name.isprintable():
             provider, slash, rest = name.partition("/")
             if provider == "local" and rest:

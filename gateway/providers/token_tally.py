@@ -6,6 +6,8 @@ from typing import Any
 
 from gateway.domain.usage import TokenCounts
 
+_PARTS = ("cache_creation", "output_tokens_details", "server_tool_use")
+
 
 class TokenTally:
     """The usage objects of one answer, put together. A zero is a number; an absent or null field is not."""
@@ -18,16 +20,11 @@ class TokenTally:
     def add(self, usage: dict[str, Any]) -> TokenCounts:
         """Take in a usage object; returns everything known."""
         known = self._known
-        for part in (
-            usage,
-            usage.get("cache_creation"),
-            usage.get("output_tokens_details"),
-            usage.get("server_tool_use"),
-        ):
-            if isinstance(part, dict):
-                for name, n in part.items():
-                    if type(n) is int and n >= 0:
-                        known[name] = n
+        for name, n in usage.items():
+            if type(n) is int and n >= 0:
+                known[name] = n
+            elif type(n) is dict and name in _PARTS:
+                known.update({inner: m for inner, m in n.items() if type(m) is int and m >= 0})
         write_5m = known.get("ephemeral_5m_input_tokens", 0)
         write_1h = known.get("ephemeral_1h_input_tokens", 0)
         # After server tools the total covers every iteration and the split only the first; what the split leaves out is

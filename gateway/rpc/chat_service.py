@@ -13,6 +13,9 @@ from gateway.usecases.read_turns import ReadTurns
 from gateway.usecases.send_message import Send, SendMessage
 from gateway.usecases.watch_session import Feed, WatchSession
 
+_ON_BUSY = frozenset(pb.OnBusy.values())
+_ON_DISCONNECT = frozenset(pb.OnDisconnect.values())
+
 
 class ChatService:
     """Answers agentspace.v1.ChatService."""
@@ -28,9 +31,9 @@ class ChatService:
 
     async def send_message(self, request: pb.SendMessageRequest, caller: Principal, wake: Callable[[], None]) -> Feed:
         """Commit a message and follow its turn."""
-        if request.on_busy not in pb.OnBusy.values():
+        if request.on_busy not in _ON_BUSY:
             raise invalid("onBusy", "expected reject, queue or interrupt")
-        if request.on_disconnect not in pb.OnDisconnect.values():
+        if request.on_disconnect not in _ON_DISCONNECT:
             raise invalid("onDisconnect", "expected continue or cancel")
         send = Send(
             session=request.session_id,

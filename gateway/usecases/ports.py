@@ -231,8 +231,8 @@ class Transaction(Protocol):
 
 
 class Store(Protocol):
-    """The database. Work runs off the event loop, and again when another one of its transaction raises, so it must touch
-    nothing but its transaction and its arguments.
+    """The database. Work runs off the event loop, and again when another one of its transaction raises, so it must
+    touch nothing but its transaction and its arguments.
 
     Both raise GatewayError STORAGE_UNAVAILABLE when the database cannot do it; then nothing was written.
     """

@@ -10,7 +10,7 @@ import logging
 import random
 from collections.abc import Callable, Coroutine
 from dataclasses import replace
-from datetime import UTC, datetime
+from datetime import date
 from functools import partial
 from typing import Any, TypeVar
 
@@ -40,6 +40,8 @@ from gateway.usecases.ports import Catalog, Clock, Estimator, Ids, Model, ModelR
 ATTEMPTS = 3
 RETRY_DELAYS = (0.5, 1.0)
 LONGEST_RETRY_AFTER_MS = 20_000
+_EPOCH_DAY = date(1970, 1, 1).toordinal()
+_DAY_MS = 24 * 60 * 60 * 1000
 _RETRIED = frozenset(
     {
         error_pb2.ERROR_REASON_UPSTREAM_OVERLOADED,
@@ -188,7 +190,7 @@ class RunTurn:
             status = usage_pb2.USAGE_STATUS_PARTIAL if active.counts else usage_pb2.USAGE_STATUS_ESTIMATED
             counts = replace(counts, output=max(counts.output, seen))
         now = self._clock.now_ms()
-        day = datetime.fromtimestamp(now / 1000, UTC).date().isoformat()
+        day = date.fromordinal(_EPOCH_DAY + now // _DAY_MS).isoformat()
         return UsageRecord(
             session_id=active.turn.session_id,
             turn_id=active.turn.turn_id,
@@ -226,7 +228,7 @@ class RunTurn:
             usage = usage.plus(record)
         answer = None
         if log.chunks:
-            content = tuple(replace(block, refused=state == REFUSED) for block in log.content())
+            content = log.content(refused=state == REFUSED)
             answer = Message(self._ids.message(), turn.session_id, turn.turn_id, ASSISTANT, content, turn.model, now)
         # Deltas of another turn do not wait for this commit, so beside them the end gets its number only afterwards.
         beside = live.running is not None and live.running is not active
@@ -239,7 +241,7 @@ class RunTurn:
             stop_reason=stop_reason,
             usage=usage,
             error=turn_event.turn_error(error) if error else None,
-            positions=replace(live.log.positions(turn.turn_id), ended=seq),
+            positions=live.log.positions(turn.turn_id, ended=seq),
         )
         queued = [(a.turn.turn_id, live.log.positions(a.turn.turn_id)) for a in live.queued if a is not active]
         numbered = [*queued, *live.unstored]

@@ -8,7 +8,7 @@ import asyncio
 import hashlib
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from agentspace.v1 import chat_service_pb2, error_pb2, turn_pb2
 from gateway.domain import ids as names
@@ -123,20 +123,20 @@ class SendMessage:
     async def _in_new_session(self, send: Send, caller: Principal, wake: Callable[[], None]) -> Feed:
         now = self._clock.now_ms()
         model = self._catalog.find(send.model or self._default_model)
-        session = Session(self._ids.session(), names.agent_id(send.agent_id), model.name, now, now)
+        session = Session(self._ids.session(), names.agent_id(send.agent_id), model.name, now, now, message_count=1)
         turn, question = self._turn(send, caller, session.session_id, model, RUNNING, now)
 
         def work(tx: Transaction) -> _Accepted:
             key = self._run.key_for(tx, model, caller.name)
-            tx.sessions.insert(replace(session, message_count=1))
+            tx.sessions.insert(session)
             tx.turns.insert(turn)
             tx.messages.insert(question)
             return _Accepted(turn, question, [PromptMessage("user", send.content)], "", key)
 
         live = self._live.create(session)
         try:
-            # Whoever finds the session between the commit and its announcement waits.
-            async with held(live):
+            # Whoever finds the session between the commit and its announcement waits. Nobody has the lock yet.
+            async with live.lock:
                 return self._begin(live, await self._store.write(work), wake, created=session)
         finally:
             self._live.release(live)

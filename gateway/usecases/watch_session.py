@@ -105,7 +105,28 @@ class Feed:
 
     def take(self, limit: int) -> Sequence[Item]:
         """Everything new, up to about `limit` characters of text; empty when there is nothing yet. Not to be
-        changed."""
+        changed: watchers at the same place get the same list."""
+        log, after_seq = self.live.log, self.after_seq
+        if (
+            self._first
+            or self.beat
+            or self.done
+            or self._loading is not None
+            or self._backlog is not None
+            or after_seq < log.floor
+            or log.epoch != self.epoch
+            or self.live.deleted
+        ):
+            return self._take_all(limit)
+        if after_seq == log.last_seq:
+            return []
+        events = self._events(log, limit)
+        if self.after_seq < log.last_seq:
+            self.wake()
+        return events
+
+    def _take_all(self, limit: int) -> Sequence[Item]:
+        """What there is besides the newest events, and they."""
         items: Sequence[Item] = list(self._first)
         self._first.clear()
         beat, self.beat = self.beat, False
@@ -138,13 +159,14 @@ class Feed:
         if not events:
             self.after_seq = source.last_seq
             return []
-        if not self.turn_id:
+        turn_id = self.turn_id
+        if not turn_id or (len(events) == 1 and events[0].turn_id == turn_id and type(events[0]) not in _ENDS):
             self.after_seq = events[-1].seq
             return events
         mine: list[Item] = []
         for event in events:
             self.after_seq = event.seq
-            if event.turn_id == self.turn_id:
+            if event.turn_id == turn_id:
                 mine.append(event)
                 if type(event) in _ENDS:
                     self.done = True

@@ -3,7 +3,7 @@
 import asyncio
 
 from agentspace.v1.gateway_service_pb2 import ChannelRequest, ConnectRequest
-from bridge.outbox import BATCH_BYTES, FULL_BYTES, Outbox
+from bridge.outbox import BATCH_BYTES, FLUSH_SECONDS, FREE_BATCHES, FULL_BYTES, Outbox
 
 
 def request(channel: int, size: int = 0) -> ChannelRequest:
@@ -24,6 +24,16 @@ async def test_what_is_ready_together_travels_together() -> None:
     assert channels(await anext(batches)) == [4]
     outbox.close()
     assert [batch async for batch in batches] == []
+
+
+async def test_under_load_batches_are_apart() -> None:
+    outbox, loop = Outbox(), asyncio.get_running_loop()
+    batches = outbox.batches()
+    began = loop.time()
+    for number in range(FREE_BATCHES + 5):
+        outbox.put(request(number))
+        assert channels(await anext(batches)) == [number]
+    assert loop.time() - began >= 3 * FLUSH_SECONDS
 
 
 async def test_batches_are_bounded_but_take_any_single_frame() -> None:
