@@ -11,7 +11,7 @@ from agentspace.v1.gateway_service_pb2 import ChannelRequest, ConnectRequest
 
 BATCH_BYTES = 2 * 1024 * 1024
 """The largest batch: room for a frame of the largest size, and below the 4 MiB every gRPC server takes."""
-FLUSH_SECONDS = 0.002
+FLUSH_SECONDS = 0.003
 """How far batches are apart under load: one costs both sides about 150 us, whatever is in it."""
 FREE_BATCHES = 4
 """How many go at once after a rest."""
