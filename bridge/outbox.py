@@ -6,6 +6,7 @@ Used by calls.py, a new one for each call, so that nothing meant for one call ca
 import asyncio
 from collections import deque
 from collections.abc import AsyncIterator
+from contextlib import suppress
 
 from agentspace.v1.gateway_service_pb2 import ChannelRequest, ConnectRequest
 
@@ -28,12 +29,16 @@ class Outbox:
         self._ready = asyncio.Event()
         self._room = asyncio.Event()
         self._room.set()
+        self._urgent = asyncio.Event()
         self._closed = False
 
     def put(self, request: ChannelRequest) -> None:
         """Add a request; dropped once closed."""
         if self._closed:
             return
+        if request.HasField("frame") and not request.frame.HasField("chat_send"):
+            # Somebody waits for the answer to a single question; a message has a commit and a provider before it.
+            self._urgent.set()
         size = request.ByteSize()
         self._waiting.append((request, size))
         self._bytes += size
@@ -51,16 +56,21 @@ class Outbox:
         self._closed = True
         self._waiting.clear()
         self._ready.set()
+        self._urgent.set()
         self._room.set()
 
     async def batches(self) -> AsyncIterator[ConnectRequest]:
-        """Give everything that is ready, a few times at once and under load each FLUSH_SECONDS, until closed."""
+        """Give everything that is ready, until closed: at once what is urgent and a few batches of messages, and under
+        load one each FLUSH_SECONDS."""
         loop = asyncio.get_running_loop()
         due = 0.0
         while not self._closed:
             await self._ready.wait()
-            if (early := due - loop.time()) > 0:
-                await asyncio.sleep(early)
+            if (early := due - loop.time()) > 0 and not self._urgent.is_set():
+                with suppress(TimeoutError):
+                    async with asyncio.timeout(early):
+                        await self._urgent.wait()
+            self._urgent.clear()
             if self._waiting:
                 due = max(due, loop.time() - FREE_BATCHES * FLUSH_SECONDS) + FLUSH_SECONDS
                 yield ConnectRequest(channels=self._take())

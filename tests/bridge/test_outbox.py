@@ -2,12 +2,19 @@
 
 import asyncio
 
+import pytest
+
 from agentspace.v1.gateway_service_pb2 import ChannelRequest, ConnectRequest
+from bridge import outbox as module
 from bridge.outbox import BATCH_BYTES, FLUSH_SECONDS, FREE_BATCHES, FULL_BYTES, Outbox
 
 
 def request(channel: int, size: int = 0) -> ChannelRequest:
-    return ChannelRequest(channel=channel, frame={"id": "x" * size})
+    return ChannelRequest(channel=channel, frame={"id": "x" * size, "chat_send": {}})
+
+
+def question(channel: int) -> ChannelRequest:
+    return ChannelRequest(channel=channel, frame={"session_list": {}})
 
 
 def channels(batch: ConnectRequest) -> list[int]:
@@ -34,6 +41,24 @@ async def test_under_load_batches_are_apart() -> None:
         outbox.put(request(number))
         assert channels(await anext(batches)) == [number]
     assert loop.time() - began >= 3 * FLUSH_SECONDS
+
+
+async def test_a_question_does_not_wait_and_takes_along_what_does(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "FLUSH_SECONDS", 60.0)
+    outbox = Outbox()
+    batches = outbox.batches()
+    async with asyncio.timeout(10):
+        for number in range(FREE_BATCHES + 1):
+            outbox.put(request(number))
+            await anext(batches)
+        outbox.put(request(100))
+        held = asyncio.ensure_future(anext(batches))
+        await asyncio.sleep(0)
+        outbox.put(question(101))
+        assert channels(await held) == [100, 101]
+        for number in range(20):
+            outbox.put(question(number))
+            assert channels(await anext(batches)) == [number]
 
 
 async def test_batches_are_bounded_but_take_any_single_frame() -> None:
