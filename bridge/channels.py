@@ -39,7 +39,7 @@ class Outlet(Interface):
 class Channel:
     """One connection. The gateway knows it from its first frame on, by its number; until then the number is 0."""
 
-    __slots__ = ("_channels", "_frames", "_outlet", "_owed", "_protocol", "_slow", "_token", "level", "number")
+    __slots__ = ("_channels", "_outlet", "_protocol", "_slow", "_token", "frames", "level", "number", "owed")
 
     def __init__(self, channels: "Channels", protocol: Protocol, outlet: Outlet, token: str) -> None:
         self.number = 0
@@ -48,8 +48,10 @@ class Channel:
         self._protocol = protocol
         self._outlet = outlet
         self._token = token
-        self._frames: list[bytes] = []
-        self._owed = 0
+        self.frames: list[bytes] = []
+        """What flush is to write."""
+        self.owed = 0
+        """Bytes of frames that are not acknowledged yet."""
         self._slow = False
 
     def receive(self, text: str | bytes) -> None:
@@ -57,23 +59,18 @@ class Channel:
         self._channels.received += 1
         self._act(self._protocol.receive(text))
 
-    def add(self, kind: type[Message], frame: bytes | None, request_id: str, size: int) -> None:
-        """Take a frame of the gateway, to be written by flush; None is one that this level does not have. size: what
-        it counts against the window."""
-        self._owed += size
-        if frame is not None:
-            self._frames.append(frame)
-            if self.level == 1:
-                self._protocol.answered(kind, request_id)
+    def answered(self, kind: type[Message], request_id: str) -> None:
+        """A frame whose body is of the class `kind` goes to a client of level 1."""
+        self._protocol.answered(kind, request_id)
 
     def flush(self) -> None:
-        """Write what was added."""
-        if frames := self._frames:
-            self._frames = []
+        """Write the frames that wait."""
+        if frames := self.frames:
+            self.frames = []
             self._channels.sent += len(frames)
             if not self._outlet.write(frames[0] if len(frames) == 1 else b"".join(frames)):
                 self._slow = True
-        if self._owed >= WORTH_ACKNOWLEDGING and not self._slow:
+        if self.owed >= WORTH_ACKNOWLEDGING and not self._slow:
             self._acknowledge()
 
     def drained(self) -> None:
@@ -83,12 +80,12 @@ class Channel:
 
     def lost(self) -> None:
         """The link is lost."""
-        self.number = self._owed = 0
+        self.number = self.owed = 0
         self._act(self._protocol.lost())
 
     def closed(self, reason: CloseReason.ValueType) -> None:
         """The gateway closed the channel."""
-        self.number = self._owed = 0
+        self.number = self.owed = 0
         self._act(self._protocol.closed(reason))
 
     def end(self) -> None:
@@ -103,7 +100,7 @@ class Channel:
                 case Forward(frame):
                     self._forward(frame)
                 case Send(text):
-                    self._frames.append(text_frame(text))
+                    self.frames.append(text_frame(text))
                     self.flush()
                 case Close(closing):
                     self._outlet.close(closing)
@@ -120,9 +117,9 @@ class Channel:
         link.send(ChannelRequest(channel=self.number, frame=frame))
 
     def _acknowledge(self) -> None:
-        if self._owed >= WORTH_ACKNOWLEDGING and self.number:
-            self._channels.link.send(ChannelRequest(channel=self.number, acknowledged_bytes=self._owed))
-            self._owed = 0
+        if self.owed >= WORTH_ACKNOWLEDGING and self.number:
+            self._channels.link.send(ChannelRequest(channel=self.number, acknowledged_bytes=self.owed))
+            self.owed = 0
 
 
 class Channels:
@@ -179,9 +176,10 @@ class Channels:
     ) -> None:
         kind = type(body)
         tails: dict[int, bytes | None] = {}
+        channels = self._open
         level, asked, frame = 0, "", None
         for number, request_id in recipients:
-            channel = self._open.get(number)
+            channel = channels.get(number)
             if channel is None:
                 continue
             if channel.level != level or request_id != asked:
@@ -191,5 +189,9 @@ class Channels:
                     tails[level] = codec.encode_tail(body)
                 tail = tails[level]
                 frame = None if tail is None else text_frame(codec.join(tail, request_id))
-            channel.add(kind, frame, request_id, size)
+            channel.owed += size
+            if frame is not None:
+                channel.frames.append(frame)
+                if level == 1:
+                    channel.answered(kind, request_id)
             touched[number] = channel

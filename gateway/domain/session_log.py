@@ -62,7 +62,7 @@ class SessionLog:
         self.last_seq = last_seq
         self.entries: list[Entry] = []
         self._firsts: list[int] = []
-        self._memo: tuple[tuple[int, int, int, int], list[Event]] = ((0, 0, 0, 0), [])
+        self._memo: tuple[tuple[int, int, int], list[Event]] = ((0, 0, 0), [])
 
     @classmethod
     def restore(cls, epoch: int, entries: Sequence[Entry], last_seq: int) -> "SessionLog":
@@ -134,7 +134,7 @@ class SessionLog:
         """Every event after `after_seq` (which must not be below `floor`) in order, neighbouring deltas merged, until
         about `limit` characters of text have been given. Watchers at the same place get the same list: do not change
         it."""
-        key = (self.epoch, after_seq, self.last_seq, limit)
+        key = (after_seq, self.last_seq, limit)
         if self._memo[0] != key:
             if after_seq == self.last_seq - 1 and (newest := self.entries[-1]).log is not None:
                 # One new delta, by far the most frequent question.
