@@ -6,6 +6,7 @@ and in order, counts as broken.
 """
 
 import asyncio
+import secrets
 import sys
 import time
 from statistics import quantiles
@@ -107,11 +108,13 @@ class Chat:
         if self._over is not None and not self._over.done():
             self._over.set_result(None)
 
-    async def turn(self, content: str, deltas: int, session: str = "") -> None:
+    async def turn(self, content: str, deltas: int, session: str = "", *, keyed: bool = False) -> None:
         """Ask and wait for the end of the answer."""
         self._sent_us = _us() // 1000
         if isinstance(self._wire, Direct):
             self._wire.ask(content)
+        elif keyed:
+            self._wire.say(type="chat.send", id="1", content=content, idempotencyKey=secrets.token_hex(8))
         elif session:
             self._wire.say(type="chat.send", id="1", sessionId=session, content=content)
         else:
@@ -134,7 +137,7 @@ class Chat:
 
 def wire_of(plan: Plan) -> WebSocket | Direct:
     """A connection of the kind the plan asks for, not yet open."""
-    return Direct(plan.port) if plan.direct else WebSocket(plan.port, plan.level)
+    return Direct(plan.port) if plan.direct else WebSocket(plan.port, plan.level, plan.token)
 
 
 async def connect(plan: Plan, count: int) -> list[WebSocket | Direct]:
@@ -167,7 +170,7 @@ async def chats(plan: Plan) -> dict[str, Any]:
     async def hold(talk: Chat, number: int) -> None:
         await asyncio.sleep(plan.stagger_us / 1e6 * number / len(talks))
         for _ in range(plan.turns):
-            await talk.turn(plan.content, plan.deltas)
+            await talk.turn(plan.content, plan.deltas, keyed=plan.keyed)
 
     await go()
     began = time.monotonic()

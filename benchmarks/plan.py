@@ -7,7 +7,8 @@ from dataclasses import dataclass, field
 class Plan:
     """`kind` names a function of client. Times are in microseconds; `stagger_us` spreads the starts of the chats.
 
-    `direct` asks the upstream itself. `request` is the frame of kind `asked`, which is asked `turns` times.
+    `direct` asks the upstream itself. `request` is the frame of kind `asked`, which is asked `turns` times. With a
+    `token` the connections are the bearer's; `keyed` sends have an idempotency key.
     """
 
     kind: str
@@ -21,6 +22,8 @@ class Plan:
     first_us: int = 0
     stagger_us: int = 0
     watchers: int = 0
+    token: str = ""
+    keyed: bool = False
     request: dict[str, object] = field(default_factory=dict)
 
     @property

@@ -48,7 +48,19 @@ GOALS = {
     f"history_p50_ms_at_{MILLION}": Goal(1, 1),
     f"usage_p50_ms_at_{MILLION}": Goal(1, 1),
     "short_rate_kept": Goal(0.9, 0.9, at_least=True),
+    "long_cpu_grows": Goal(1.3, 1.3),
+    "age_mb_grows": Goal(1.1, 1.1),
+    "guarded_cpu_grows": Goal(1.25, 1.25),
 }
+
+RATIOS = {
+    "short_rate_kept": (f"short_at_{MILLION}_rate", "short_at_1000_rate"),
+    "long_cpu_grows": ("long_4mib_cpu_us", "long_64kib_cpu_us"),
+    "age_cpu_grows": ("old_cpu_us", "young_cpu_us"),
+    "age_mb_grows": ("old_mb", "young_mb"),
+    "guarded_cpu_grows": ("guarded_on_cpu_us", "guarded_off_cpu_us"),
+}
+"""Figures that are one figure over another of the same subject."""
 
 
 class Results:
@@ -62,14 +74,14 @@ class Results:
         self._values.setdefault(figure, {}).setdefault(subject, []).append(value)
 
     def medians(self) -> dict[str, dict[str, float]]:
-        """By figure and subject; with them, what a full store keeps of the rate of short turns."""
+        """By figure and subject; with them, the RATIOS."""
         found = {
             figure: {subject: round(median(values), 3) for subject, values in by_subject.items()}
             for figure, by_subject in self._values.items()
         }
-        full, small = found.get(f"short_at_{MILLION}_rate"), found.get("short_at_1000_rate")
-        if full and small:
-            found["short_rate_kept"] = {subject: round(full[subject] / small[subject], 3) for subject in full}
+        for name, (above, below) in RATIOS.items():
+            if above in found and below in found:
+                found[name] = {s: round(value / found[below][s], 3) for s, value in found[above].items()}
         return found
 
     def as_json(self, notes: dict[str, Any]) -> dict[str, Any]:

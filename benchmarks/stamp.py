@@ -11,8 +11,8 @@ _WRAP = 10**12
 
 
 def stamp(number: int) -> bytes:
-    """The delta of that number (below 10,000), written now."""
-    return b"#%04d%012d" % (number, time.monotonic_ns() // 1000 % _WRAP)
+    """The delta of that number, written now. Of the number the last four digits count."""
+    return b"#%04d%012d" % (number % 10_000, time.monotonic_ns() // 1000 % _WRAP)
 
 
 def ages(text: str, now_us: int) -> list[int]:
@@ -23,5 +23,5 @@ def ages(text: str, now_us: int) -> list[int]:
 def is_whole(text: str, deltas: int) -> bool:
     """Whether an answer has every delta once, in order."""
     return len(text) == deltas * LENGTH and all(
-        text[at * LENGTH : at * LENGTH + 5] == f"#{at:04d}" for at in range(deltas)
+        text[at * LENGTH : at * LENGTH + 5] == f"#{at % 10_000:04d}" for at in range(deltas)
     )

@@ -6,7 +6,7 @@ machine does hits all of them.
 
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from benchmarks import fill, subjects
 from benchmarks.measure import Bench, Sample
@@ -24,6 +24,10 @@ IDLE = Plan("idle", sockets=5_000)
 ONE_CHAT = Plan("chats", deltas=3)
 SESSIONS = (1_000, 1_000_000)
 FULL_SHORT = Plan("chats", sockets=16, turns=60, deltas=20)
+# 17 characters each: 64 KiB sixteen times, and 4 MiB.
+OF_64_KIB = Plan("chats", turns=16, deltas=3_855)
+OF_4_MIB = Plan("chats", deltas=246_723)
+YOUNG, OLD = replace(SHORT, turns=60), replace(SHORT, turns=625)
 
 Record = Callable[[str, str, float], None]
 """Takes a figure's name, the subject's and a value."""
@@ -123,6 +127,47 @@ def idle(setting: Setting) -> None:
             setting.record("idle_socket_kib", name, (sample.memory - before) / 1024 / IDLE.sockets)
 
 
+def long(setting: Setting) -> None:
+    """What a delta costs in an answer of 64 KiB and in one of 4 MiB, back to back."""
+    with setting.running("floor", "two", "one") as running:
+        for _ in range(setting.rounds):
+            for subject in running:
+                for name, plan in (("64kib", OF_64_KIB), ("4mib", OF_4_MIB)):
+                    sample = setting.bench.sample(subject, plan)
+                    setting.record(f"long_{name}_cpu_us", subject.name, sample.per("deltas"))
+
+
+def aged(setting: Setting) -> None:
+    """Short turns and memory of young servers, and after 10,000 turns."""
+    for name in ("two", "one"):
+        with setting.running(name) as (subject,):
+            for age, plan in (("young", YOUNG), ("old", OLD)):
+                setting.bench.sample(subject, plan)
+                setting.record(f"{age}_mb", name, memory(subject.pids) / 1e6)
+                for _ in range(setting.rounds):
+                    setting.record(f"{age}_cpu_us", name, setting.bench.sample(subject, YOUNG).per("turns"))
+
+
+def guarded(setting: Setting) -> None:
+    """Short turns of a bearer with idempotency keys and a stored provider key, whose every use is audited, against
+    those of a local peer with the environment's key."""
+    for name in ("two", "one"):
+        with subjects.folder() as folder:
+            plain = subjects.start(name, folder, setting.bench.provider, setting.level, home="plain")
+            kept = subjects.start(name, folder, setting.bench.provider, setting.level, home="kept", key="")
+            try:
+                token = (kept.home / "token").read_text(encoding="ascii").strip()
+                put: dict[str, object] = {"type": "key.put", "id": "1", "provider": "anthropic", "key": subjects.KEY}
+                setting.bench.sample(kept, Plan("asked", turns=2, token=token, request=put))
+                for _ in range(setting.rounds):
+                    setting.record("guarded_off_cpu_us", name, setting.bench.sample(plain, SHORT).per("turns"))
+                    plan = replace(SHORT, token=token, keyed=True)
+                    setting.record("guarded_on_cpu_us", name, setting.bench.sample(kept, plan).per("turns"))
+            finally:
+                kept.stop()
+                plain.stop()
+
+
 def lists(setting: Setting) -> None:
     """Pages, totals and short turns on a store with a thousand sessions and with a million."""
     for sessions in SESSIONS:
@@ -154,5 +199,5 @@ def _ask(setting: Setting, subject: Subject, sessions: int, known: str) -> None:
 
 
 STEPS: dict[str, Callable[[Setting], None]] = {
-    step.__name__: step for step in (paced, saturated, short, low, fanout, idle, lists)
+    step.__name__: step for step in (paced, saturated, short, low, fanout, idle, long, aged, guarded, lists)
 }

@@ -13,7 +13,7 @@ import orjson
 Heard = Callable[[bytes], None]
 REQUEST = (
     "GET /gateway HTTP/1.1\r\nHost: 127.0.0.1:{port}\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
-    "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n{protocol}\r\n"
+    "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n{more}\r\n"
 )
 TEXT, CLOSE, PING, PONG = 1, 8, 9, 10
 
@@ -22,13 +22,14 @@ class WebSocket(asyncio.Protocol):
     """One connection; `heard` gets the payload of every text frame. `opened` is done after the handshake, `lost` when
     the connection ends."""
 
-    def __init__(self, port: int, level: int) -> None:
+    def __init__(self, port: int, level: int, token: str = "") -> None:
         loop = asyncio.get_running_loop()
         self.opened: asyncio.Future[None] = loop.create_future()
         self.lost: asyncio.Future[None] = loop.create_future()
         self.heard: Heard = lambda payload: None
-        protocol = "Sec-WebSocket-Protocol: agentspace.v2\r\n" if level == 2 else ""
-        self._request = REQUEST.format(port=port, protocol=protocol).encode()
+        more = "Sec-WebSocket-Protocol: agentspace.v2\r\n" if level == 2 else ""
+        more += f"Authorization: Bearer {token}\r\n" if token else ""
+        self._request = REQUEST.format(port=port, more=more).encode()
         self._buffer = b""
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:

@@ -60,7 +60,7 @@ def connect(path: Path, *, read_only: bool) -> sqlite3.Connection:
         cached_statements=256,
     )
     try:
-        connection.execute("PRAGMA cache_size = -16000")
+        connection.execute("PRAGMA cache_size = -4000")
         if not read_only:
             # What a savepoint or a statement may have to take back needs no file.
             connection.execute("PRAGMA temp_store = MEMORY")
