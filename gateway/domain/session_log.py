@@ -138,9 +138,10 @@ class SessionLog:
         if self._memo[0] != key:
             if after_seq == self.last_seq - 1 and (newest := self.entries[-1]).log is not None:
                 # One new delta, by far the most frequent question.
-                log = newest.log
+                log, seq = newest.log, self.last_seq
                 chunk = newest.first_chunk + newest.count - 1
-                found = [self._delta(log, log.block_of(chunk), self.last_seq, self.last_seq, log.chunks[chunk])]
+                block = log.blocks[-1] if chunk >= log.blocks[-1].first_chunk else log.block_of(chunk)
+                found = [self._delta(log, block, seq, seq, log.chunks[chunk])]
             else:
                 found = list(self._read(after_seq, limit))
             self._memo = (key, found)

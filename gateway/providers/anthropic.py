@@ -106,12 +106,12 @@ class AnthropicProvider:
 
 
 class _Answer:
-    """Hands the body on to `hear`, which returns True when it has enough; keeps that of a refusal instead."""
+    """A Receiver whose `body` is the one given, which returns True when it has enough; that of a refusal is kept."""
 
-    __slots__ = ("headers", "hear", "refusal", "refused", "status")
+    __slots__ = ("body", "headers", "refusal", "refused", "status")
 
-    def __init__(self, hear: Callable[[bytes], bool]) -> None:
-        self.hear = hear
+    def __init__(self, body: Callable[[bytes], bool]) -> None:
+        self.body = body
         self.status = 0
         self.headers: Mapping[str, str] = {}
         self.refused = False
@@ -120,10 +120,10 @@ class _Answer:
     def head(self, status: int, headers: Mapping[str, str]) -> None:
         self.status, self.headers = status, headers
         self.refused = not 200 <= status < 300
+        if self.refused:
+            self.body = self._keep
 
-    def body(self, data: bytes) -> bool:
-        if not self.refused:
-            return self.hear(data)
+    def _keep(self, data: bytes) -> bool:
         self.refusal += data
         return len(self.refusal) >= LONGEST_ERROR_BYTES
 

@@ -33,7 +33,8 @@ FRAME_MEMBERS = members_by_type(frame_pb2.ServerFrame, "body")
 """The name of a ServerFrame's member by the class of its value."""
 _FIELDS = {cls: frame_pb2.ServerFrame.DESCRIPTOR.fields_by_name[name] for cls, name in FRAME_MEMBERS.items()}
 _LEVEL = {cls: field.GetOptions().Extensions[annotations_pb2.frame].level for cls, field in _FIELDS.items()}
-_TAG_BYTES = {cls: 1 if field.number < 16 else 2 for cls, field in _FIELDS.items()}
+_HEAD_BYTES = {cls: 2 if field.number < 16 else 3 for cls, field in _FIELDS.items()}
+"""What a member takes before its first byte, if it has less than 128: its tag and its length."""
 _FRAME_TYPE = {
     field.name: field.GetOptions().Extensions[annotations_pb2.frame].type
     for field in frame_pb2.ClientFrame.DESCRIPTOR.oneofs_by_name["body"].fields
@@ -317,8 +318,9 @@ class Connection:
 def frame_bytes(body: Message) -> int:
     """The size on the wire of the ServerFrame with this member."""
     size = body.ByteSize()
-    # Before it stand its tag and its length, seven bits a byte.
-    return size + _TAG_BYTES[type(body)] + (1 if size < 128 else (size.bit_length() + 6) // 7)
+    head = _HEAD_BYTES[type(body)]
+    # A length has seven bits a byte.
+    return size + head if size < 128 else size + head + (size.bit_length() - 1) // 7
 
 
 def _closed(numbers: list[int], reason: gateway_service_pb2.CloseReason.ValueType) -> Delivery:

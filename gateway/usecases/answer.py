@@ -8,7 +8,7 @@ from agentspace.v1 import turn_pb2
 from agentspace.v1.message_pb2 import BlockKind
 from gateway.domain.turn_log import TEXT, THINKING
 from gateway.domain.usage import TokenCounts
-from gateway.usecases.checkpoint import Checkpoints
+from gateway.usecases.checkpoint import UNSAVED_CHARACTERS, Checkpoints
 from gateway.usecases.live_sessions import ActiveTurn, LiveSession
 from gateway.usecases.ports import Clock
 
@@ -51,7 +51,8 @@ class Answer:
         log.append(text)
         live.log.append_deltas(log)
         live.notify()
-        self._checkpoints.grown(active)
+        if log.characters - active.saved_characters > UNSAVED_CHARACTERS:
+            self._checkpoints.hurry()
 
     def close_block(self, signature: str = "") -> None:
         """The newest block is complete."""

@@ -29,10 +29,9 @@ class Checkpoints:
         self._full = asyncio.Event()
         self._lock = asyncio.Lock()
 
-    def grown(self, active: ActiveTurn) -> None:
-        """A turn's log has grown."""
-        if active.log.characters - active.saved_characters > UNSAVED_CHARACTERS:
-            self._full.set()
+    def hurry(self) -> None:
+        """A turn has more than UNSAVED_CHARACTERS that are not saved."""
+        self._full.set()
 
     async def run(self) -> None:
         """Save for ever."""

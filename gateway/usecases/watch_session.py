@@ -120,7 +120,13 @@ class Feed:
             return self._take_all(limit)
         if after_seq == log.last_seq:
             return []
-        events = self._events(log, limit)
+        events: Sequence[Item]
+        found = log.read(after_seq, limit)
+        if len(found) == 1 and (not self.turn_id or self._is_middle(found[0])):
+            # One delta, by far the most frequent case.
+            self.after_seq, events = found[0].seq, found
+        else:
+            events = self._mine(found, log)
         if self.after_seq < log.last_seq:
             self.wake()
         return events
@@ -139,7 +145,7 @@ class Feed:
             return items
         source = self._backlog or log
         if self.after_seq < source.last_seq:
-            events = self._events(source, limit)
+            events = self._mine(source.read(self.after_seq, limit), source)
             items = [*items, *events] if items else events
             if self._backlog is not None and self.after_seq >= self._backlog.last_seq:
                 self._backlog = None
@@ -154,19 +160,22 @@ class Feed:
             return [heartbeat(self.live, self.turn_id, self._spoken_at)]
         return items
 
-    def _events(self, source: SessionLog, limit: int) -> Sequence[Item]:
-        events = source.read(self.after_seq, limit)
+    def _is_middle(self, event: Event) -> bool:
+        """Whether it is one of the turn that is followed, and not its end."""
+        return event.turn_id == self.turn_id and type(event) not in _ENDS
+
+    def _mine(self, events: Sequence[Event], source: SessionLog) -> Sequence[Item]:
+        """Those of the turn that is followed, up to its end; all where a whole session is."""
         if not events:
             self.after_seq = source.last_seq
             return []
-        turn_id = self.turn_id
-        if not turn_id or (len(events) == 1 and events[0].turn_id == turn_id and type(events[0]) not in _ENDS):
+        if not self.turn_id:
             self.after_seq = events[-1].seq
             return events
         mine: list[Item] = []
         for event in events:
             self.after_seq = event.seq
-            if event.turn_id == turn_id:
+            if event.turn_id == self.turn_id:
                 mine.append(event)
                 if type(event) in _ENDS:
                     self.done = True

@@ -17,7 +17,7 @@ from google.protobuf.message import Message
 from google.rpc import error_details_pb2, status_pb2
 
 from agentspace.v1 import chat_service_pb2 as chat
-from agentspace.v1 import frame_pb2, session_service_pb2, usage_service_pb2
+from agentspace.v1 import session_service_pb2, usage_service_pb2
 from agentspace.v1.chat_service_pb2_grpc import ChatServiceStub
 from agentspace.v1.session_service_pb2_grpc import SessionServiceStub
 from agentspace.v1.usage_service_pb2_grpc import UsageServiceStub
@@ -132,11 +132,6 @@ class WebSocketDoor:
         return frame
 
 
-MEMBERS = {
-    field.message_type.full_name: field.name
-    for field in frame_pb2.ServerFrame.DESCRIPTOR.fields
-    if field.message_type is not None
-}
 METHODS: dict[str, tuple[Any, str, type[Message]]] = {
     "session.create": (SessionServiceStub, "CreateSession", session_service_pb2.CreateSessionRequest),
     "session.get": (SessionServiceStub, "GetSession", session_service_pb2.GetSessionRequest),
@@ -163,9 +158,7 @@ def request(type_: str, fields: Frame) -> Message:
 
 def framed(answer: Message) -> Frame:
     """The answer as a frame."""
-    whole = frame_pb2.ServerFrame()
-    getattr(whole, MEMBERS[answer.DESCRIPTOR.full_name]).CopyFrom(answer)
-    text = CODEC.encode(whole, "")
+    text = CODEC.encode(answer, "")
     assert text is not None
     frame: Frame = json.loads(text)
     return frame
