@@ -5,10 +5,12 @@ Metrics have bounded labels only: methods and states are of the contract, models
 
 import json
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, generate_latest
+from prometheus_client import CollectorRegistry, generate_latest
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
+from prometheus_client.registry import Collector
 
 from agentspace.v1.turn_pb2 import TurnState
 from gateway.domain.turn import Turn
@@ -44,38 +46,45 @@ def set_up_logging() -> None:
     logging.getLogger("alembic").setLevel(logging.WARNING)
 
 
-class Metrics:
-    """The gateway's metrics."""
+class Metrics(Collector):
+    """The gateway's metrics: plain numbers, put into Prometheus' form when somebody asks. `running` and `live` give how
+    many turns and sessions there are."""
 
     def __init__(self, running: Callable[[], int], live: Callable[[], int]) -> None:
+        self._running = running
+        self._live = live
+        self._calls: dict[tuple[str, str], int] = {}
+        self._turns: dict[TurnState.ValueType, int] = {}
+        self._tokens = dict.fromkeys(_TOKENS, 0)
         self._registry = CollectorRegistry()
-        self._calls = Counter(
-            "agentspace_calls", "Calls by method and outcome.", ["method", "code"], registry=self._registry
-        )
-        self._turns = Counter("agentspace_turns", "Turns that ended, by state.", ["state"], registry=self._registry)
-        self._tokens = Counter("agentspace_tokens", "Tokens billed, by class.", ["class"], registry=self._registry)
-        Gauge("agentspace_turns_active", "Turns running or waiting.", registry=self._registry).set_function(running)
-        Gauge("agentspace_sessions_live", "Sessions in memory.", registry=self._registry).set_function(live)
-
-        # Looking a child up by its labels costs more than counting.
-        self._calls_by: dict[tuple[str, str], Counter] = {}
-        self._tokens_by = {name: self._tokens.labels(name) for name in _TOKENS}
+        self._registry.register(self)
 
     def called(self, method: Method, code: str) -> None:
         """A call ended with "OK" or an error reason."""
         labels = method.name, code
-        child = self._calls_by.get(labels)
-        if child is None:
-            child = self._calls_by[labels] = self._calls.labels(*labels)
-        child.inc()
+        self._calls[labels] = self._calls.get(labels, 0) + 1
 
     def turn_ended(self, turn: Turn) -> None:
         """A turn ended."""
-        self._turns.labels(TurnState.Name(turn.state).removeprefix("TURN_STATE_").lower()).inc()
+        self._turns[turn.state] = self._turns.get(turn.state, 0) + 1
         counts = turn.usage.counts
-        for name, child in self._tokens_by.items():
-            if number := getattr(counts, name):
-                child.inc(number)
+        for name in _TOKENS:
+            self._tokens[name] += getattr(counts, name)
+
+    def collect(self) -> Iterator[Metric]:
+        """Give the present numbers."""
+        calls = CounterMetricFamily("agentspace_calls", "Calls by method and outcome.", labels=["method", "code"])
+        for labels, number in self._calls.items():
+            calls.add_metric(labels, number)
+        turns = CounterMetricFamily("agentspace_turns", "Turns that ended, by state.", labels=["state"])
+        for state, number in self._turns.items():
+            turns.add_metric([TurnState.Name(state).removeprefix("TURN_STATE_").lower()], number)
+        tokens = CounterMetricFamily("agentspace_tokens", "Tokens billed, by class.", labels=["class"])
+        for name, number in self._tokens.items():
+            tokens.add_metric([name], number)
+        yield from (calls, turns, tokens)
+        yield GaugeMetricFamily("agentspace_turns_active", "Turns running or waiting.", self._running())
+        yield GaugeMetricFamily("agentspace_sessions_live", "Sessions in memory.", self._live())
 
     def text(self) -> str:
         """Prometheus' text format."""

@@ -10,7 +10,9 @@ from dataclasses import dataclass
 from enum import Enum, auto
 
 from agentspace.v1 import error_pb2, turn_pb2
+from gateway.domain.message import Message
 from gateway.domain.turn import TurnPositions
+from gateway.domain.turn_event import message_committed
 from gateway.domain.turn_log import TEXT, THINKING, Block, TurnLog
 
 Event = (
@@ -40,7 +42,8 @@ class Kind(Enum):
 @dataclass(slots=True)
 class Entry:
     """Events `first_seq` to `first_seq + count - 1`. `event` is the contract message of a lone event, without position;
-    deltas come from `log` instead, from `first_chunk` on."""
+    that of a `question` is made when somebody wants it, since its sender does not. Deltas come from `log`, from
+    `first_chunk` on."""
 
     first_seq: int
     count: int
@@ -49,6 +52,7 @@ class Entry:
     event: turn_pb2.MessageCommitted | turn_pb2.TurnStarted | turn_pb2.TurnEnded | error_pb2.Error | None = None
     log: TurnLog | None = None
     first_chunk: int = 0
+    question: Message | None = None
 
 
 class SessionLog:
@@ -79,9 +83,9 @@ class SessionLog:
         self._firsts.append(entry.first_seq)
         self.last_seq = entry.first_seq + entry.count - 1
 
-    def append_message(self, event: turn_pb2.MessageCommitted) -> int:
+    def append_message(self, question: Message) -> int:
         """A user message was committed. Returns its sequence number."""
-        self._add(Entry(self.last_seq + 1, 1, Kind.MESSAGE, event.turn_id, event))
+        self._add(Entry(self.last_seq + 1, 1, Kind.MESSAGE, question.turn_id, question=question))
         return self.last_seq
 
     def append_started(self, event: turn_pb2.TurnStarted) -> int:
@@ -161,6 +165,8 @@ class SessionLog:
             index += 1
 
     def _events(self, entry: Entry, skip: int) -> Iterator[Event]:
+        if entry.question is not None and entry.event is None:
+            entry.event = message_committed(entry.question)
         if entry.event is not None:
             event = entry.event
             event.epoch = self.epoch

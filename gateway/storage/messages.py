@@ -9,6 +9,7 @@ from sqlalchemy import func, insert, literal_column, or_, select, update
 
 from gateway.domain.error import session_not_found
 from gateway.domain.message import Message
+from gateway.storage.numbers import Numbers
 from gateway.storage.packing import dump_blocks, load_blocks
 from gateway.storage.statement import Link, Row, Statement, limited, value
 from gateway.storage.tables import messages, sessions
@@ -27,8 +28,7 @@ _NEXT = func.coalesce(
     select(func.max(_c.position)).where(_c.session_no == sessions.c.session_no).scalar_subquery(), literal_column("0")
 ) + literal_column("1")
 _PLACE = Statement(
-    select(sessions.c.session_no, sessions.c.generation, _NEXT).where(sessions.c.session_id == value("session_id")),
-    "session_id",
+    select(sessions.c.generation, _NEXT).where(sessions.c.session_no == value("session_no")), "session_no"
 )
 _INSERT = Statement(
     insert(messages).values({name: value(name) for name in (*_PLACED, *_FIELDS)}), " ".join((*_PLACED, *_FIELDS))
@@ -59,17 +59,19 @@ _END = 2**63 - 1
 class SqlMessages:
     """See the port."""
 
-    __slots__ = ("_link",)
+    __slots__ = ("_link", "_numbers")
 
-    def __init__(self, link: Link) -> None:
+    def __init__(self, link: Link, numbers: Numbers) -> None:
         self._link = link
+        self._numbers = numbers
 
     def insert(self, message: Message) -> Message:
         """Append to the present generation; gives it the next position (or keeps a position that is not 0)."""
-        place = self._link.one(_PLACE, message.session_id)
+        session_no = self._numbers.session(message.session_id)
+        place = self._link.one(_PLACE, session_no)
         if place is None:
             raise session_not_found(message.session_id)
-        session_no, generation, next_position = place
+        generation, next_position = place
         position = message.position or next_position
         self._link.run(
             _INSERT,

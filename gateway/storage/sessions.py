@@ -5,6 +5,7 @@ from sqlalchemy.sql.elements import TextClause
 
 from gateway.domain.error import session_not_found
 from gateway.domain.session import Session
+from gateway.storage.numbers import Numbers
 from gateway.storage.statement import Link, Row, Statement, limited, value
 from gateway.storage.tables import DELETED, LIVE, sessions
 
@@ -16,6 +17,7 @@ _FIELDS = (
 _CHANGING = "agent_id model created_ms updated_ms title system_prompt revision deleted_ms forked_from"
 _SELECT = select(*(_c[name] for name in _FIELDS.split()))
 _BY_ID = _c.session_id == value("session_id")
+_BY_NO = _c.session_no == value("session_no")
 
 # An INSERT has the columns in the order of the table, in which the system prompt is the last.
 _INSERT = Statement(
@@ -29,24 +31,24 @@ _UPDATE = Statement(
 )
 _TOUCH = Statement(
     update(sessions)
-    .where(_BY_ID)
+    .where(_BY_NO)
     .ordered_values((_c.updated_ms, value("updated_ms")), (_c.message_count, _c.message_count + literal_column("1"))),
-    "updated_ms session_id",
+    "updated_ms session_no",
 )
 _TOUCH_AND_SET_POSITION = Statement(
     update(sessions)
-    .where(_BY_ID)
+    .where(_BY_NO)
     .ordered_values(
         (_c.updated_ms, value("updated_ms")),
         (_c.message_count, _c.message_count + literal_column("1")),
         (_c.epoch, value("epoch")),
         (_c.last_seq, value("last_seq")),
     ),
-    "updated_ms epoch last_seq session_id",
+    "updated_ms epoch last_seq session_no",
 )
 _SET_POSITION = Statement(
-    update(sessions).where(_BY_ID).ordered_values((_c.epoch, value("epoch")), (_c.last_seq, value("last_seq"))),
-    "epoch last_seq session_id",
+    update(sessions).where(_BY_NO).ordered_values((_c.epoch, value("epoch")), (_c.last_seq, value("last_seq"))),
+    "epoch last_seq session_no",
 )
 _SET_GENERATION = Statement(
     update(sessions)
@@ -82,15 +84,16 @@ _END = (2**63 - 1, "")
 class SqlSessions:
     """See the port."""
 
-    __slots__ = ("_link",)
+    __slots__ = ("_link", "_numbers")
 
-    def __init__(self, link: Link) -> None:
+    def __init__(self, link: Link, numbers: Numbers) -> None:
         self._link = link
+        self._numbers = numbers
 
     def insert(self, session: Session) -> None:
         """Add a row with every field."""
         s = session
-        self._link.run(
+        number = self._link.insert(
             _INSERT,
             s.session_id,
             s.agent_id,
@@ -107,6 +110,7 @@ class SqlSessions:
             s.generation,
             s.system_prompt,
         )
+        self._numbers.session_is(s.session_id, number)
 
     def get(self, session_id: str) -> Session | None:
         """The session, deleted or not."""
@@ -145,14 +149,15 @@ class SqlSessions:
 
     def touch(self, session_id: str, updated_ms: int, position: tuple[int, int] | None = None) -> None:
         """Set updated_ms and count one message more; also sets `position`, (epoch, last_seq), in the same step."""
+        number = self._numbers.session(session_id)
         if position is None:
-            self._change(_TOUCH, updated_ms, session_id)
+            self._link.run(_TOUCH, updated_ms, number)
         else:
-            self._change(_TOUCH_AND_SET_POSITION, updated_ms, *position, session_id)
+            self._link.run(_TOUCH_AND_SET_POSITION, updated_ms, *position, number)
 
     def set_position(self, session_id: str, epoch: int, last_seq: int) -> None:
         """Write the position of the last stored event."""
-        self._change(_SET_POSITION, epoch, last_seq, session_id)
+        self._link.run(_SET_POSITION, epoch, last_seq, self._numbers.session(session_id))
 
     def set_generation(self, session_id: str, generation: int, message_count: int, updated_ms: int) -> None:
         """Write what a compaction changes."""

@@ -53,6 +53,12 @@ class Link:
         """Run it; returns the number of rows changed."""
         return self._execute(statement.sql, values).rowcount
 
+    def insert(self, statement: Statement, *values: Any) -> int:
+        """Run it; returns the number of the row that was added."""
+        number = self._execute(statement.sql, values).lastrowid
+        assert number is not None
+        return number
+
     def run_each(self, statement: Statement, rows: Iterable[Row]) -> int:
         """Run it for each row of values; returns the number of rows changed by all together."""
         return self._executemany(statement.sql, rows).rowcount

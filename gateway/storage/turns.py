@@ -4,9 +4,9 @@ from collections.abc import Sequence
 
 from sqlalchemy import delete, insert, literal_column, null, select, tuple_, update
 
-from gateway.domain.error import session_not_found, turn_not_found
 from gateway.domain.message import ContentBlock
 from gateway.domain.turn import Turn, TurnPositions
+from gateway.storage.numbers import Numbers
 from gateway.storage.packing import (
     dump_error,
     dump_positions,
@@ -50,21 +50,16 @@ _READ = [*_FIXED, *_CHANGING[:8]]
 _SESSION_NO = select(sessions.c.session_no).where(sessions.c.session_id == value("session_id")).scalar_subquery()
 _OF_SESSION = _c.session_no == _SESSION_NO
 _BY_ID = _c.turn_id == value("turn_id")
+_BY_NO = _c.turn_no == value("turn_no")
 _BY_KEY = (_c.principal == value("principal")) & (_c.idempotency_key == value("idempotency_key"))
 _TURN_NO = select(_c.turn_no).where(_BY_ID).scalar_subquery()
 _SELECT = select(sessions.c.session_id, *(_c[name] for name in _READ)).join_from(
     turns, sessions, sessions.c.session_no == _c.session_no
 )
 
-_INSERT = Statement(
-    insert(turns).from_select(
-        ["session_no", *_FIXED, *_CHANGING],
-        select(sessions.c.session_no, *(value(name) for name in [*_FIXED, *_CHANGING])).where(
-            sessions.c.session_id == value("session_id")
-        ),
-    ),
-    " ".join([*_FIXED, *_CHANGING, "session_id"]),
-)
+# An INSERT has the columns in the order of the table.
+_INSERTED = [c.name for c in turns.c if c.name in ("session_no", *_FIXED, *_CHANGING)]
+_INSERT = Statement(insert(turns).values({name: value(name) for name in _INSERTED}), " ".join(_INSERTED))
 _FREE_KEY = Statement(
     update(turns).where(_BY_KEY, KEYED).values(idempotency_key=literal_column("''")), "principal idempotency_key"
 )
@@ -73,12 +68,12 @@ _FIND_BY_KEY = Statement(
     _SELECT.where(_BY_KEY, KEYED, _c.created_ms >= value("not_before_ms")), "principal idempotency_key not_before_ms"
 )
 _UPDATE = Statement(
-    update(turns).where(_BY_ID).ordered_values(*((_c[name], value(name)) for name in _CHANGING)),
-    " ".join([*_CHANGING, "turn_id"]),
+    update(turns).where(_BY_NO).ordered_values(*((_c[name], value(name)) for name in _CHANGING)),
+    " ".join([*_CHANGING, "turn_no"]),
 )
 _SET_POSITIONS = Statement(
-    update(turns).where(_BY_ID).ordered_values(*((_c[name], value(name)) for name in _POSITIONS)),
-    " ".join([*_POSITIONS, "turn_id"]),
+    update(turns).where(_BY_NO).ordered_values(*((_c[name], value(name)) for name in _POSITIONS)),
+    " ".join([*_POSITIONS, "turn_no"]),
 )
 _UNFINISHED = Statement(_SELECT.add_columns(_c.turn_no).where(UNFINISHED).order_by(_c.session_no, _c.turn_no))
 _UNFINISHED_OF_SESSION = Statement(_SELECT.where(UNFINISHED, _OF_SESSION).order_by(_c.turn_no), "session_id")
@@ -98,25 +93,22 @@ _PAGE = Statement(
 _k = turn_chunks.c
 _CHUNK = ("block", "kind", "tool_use_id", "tool_name", "signature", "complete", "lengths", "text")
 _ADD_CHUNK = Statement(
-    insert(turn_chunks).from_select(
-        ["turn_no", *_CHUNK], select(_c.turn_no, *(value(name) for name in _CHUNK)).where(_BY_ID)
-    ),
-    " ".join([*_CHUNK, "turn_id"]),
+    insert(turn_chunks).values({name: value(name) for name in ("turn_no", *_CHUNK)}), " ".join(("turn_no", *_CHUNK))
 )
 _CHUNKS = Statement(
     select(*(_k[name] for name in _CHUNK)).where(_k.turn_no == _TURN_NO).order_by(_k.chunk_no), "turn_id"
 )
-_DROP_CHUNKS = Statement(delete(turn_chunks).where(_k.turn_no == _TURN_NO), "turn_id")
+_DROP_CHUNKS = Statement(delete(turn_chunks).where(_k.turn_no == value("turn_no")), "turn_no")
 _FINISH = Statement(
     update(turns)
-    .where(_BY_ID)
+    .where(_BY_NO)
     .ordered_values(*((_c[name], value(name)) for name in _CHANGING), (_c.answer_lengths, value("lengths"))),
-    " ".join([*_CHANGING, "lengths", "turn_id"]),
+    " ".join([*_CHANGING, "lengths", "turn_no"]),
 )
 # Only the ended turns are looked for by the numbers of their events, so these stay out of it.
 _SET_PROGRESS = Statement(
-    update(turns).where(_BY_ID).ordered_values(*((_c[name], value(name)) for name in ("usage", "positions"))),
-    "usage positions turn_id",
+    update(turns).where(_BY_NO).ordered_values(*((_c[name], value(name)) for name in ("usage", "positions"))),
+    "usage positions turn_no",
 )
 _ANSWER = Statement(
     select(messages.c.blocks, _c.answer_lengths)
@@ -134,30 +126,31 @@ _END = (2**63 - 1, "")
 class SqlTurns:
     """See the port."""
 
-    __slots__ = ("_link",)
+    __slots__ = ("_link", "_numbers")
 
-    def __init__(self, link: Link) -> None:
+    def __init__(self, link: Link, numbers: Numbers) -> None:
         self._link = link
+        self._numbers = numbers
 
     def insert(self, turn: Turn) -> None:
         """Add a row with every field. An idempotency key belongs to its newest use: an older turn gives it up."""
         if turn.idempotency_key:
             self._link.run(_FREE_KEY, turn.principal, turn.idempotency_key)
-        added = self._link.run(
+        number = self._link.insert(
             _INSERT,
             turn.turn_id,
+            self._numbers.session(turn.session_id),
             turn.message_id,
+            turn.state,
             turn.model,
             turn.created_ms,
             turn.principal,
             turn.idempotency_key,
             turn.request_digest,
             int(turn.cancel_when_unwatched),
-            *_changing(turn),
-            turn.session_id,
+            *_changing(turn)[1:],
         )
-        if added == 0:
-            raise session_not_found(turn.session_id)
+        self._numbers.turn_is(turn.turn_id, number)
 
     def get(self, turn_id: str) -> Turn | None:
         """The turn."""
@@ -173,23 +166,23 @@ class SqlTurns:
 
     def update(self, turn: Turn) -> None:
         """Write state, times, answer, stop reason, usage, error and positions."""
-        self._change(_UPDATE, *_changing(turn), turn.turn_id)
+        self._link.run(_UPDATE, *_changing(turn), self._numbers.turn(turn.turn_id))
 
     def set_positions(self, turn_id: str, positions: TurnPositions) -> None:
         """Write which sequence numbers its events have."""
-        self._change(_SET_POSITIONS, *_positions(positions), turn_id)
+        self._link.run(_SET_POSITIONS, *_positions(positions), self._numbers.turn(turn_id))
 
     def append_checkpoints(self, checkpoints: Sequence[Checkpoint]) -> None:
         """Costs what the checkpoints hold, not what the answers hold. Raises TURN_NOT_FOUND."""
-        changed = self._link.run_each(
-            _SET_PROGRESS, [(dump_usage(c.usage), dump_positions(c.positions), c.turn_id) for c in checkpoints]
+        numbered = [(self._numbers.turn(checkpoint.turn_id), checkpoint) for checkpoint in checkpoints]
+        self._link.run_each(
+            _SET_PROGRESS, [(dump_usage(c.usage), dump_positions(c.positions), number) for number, c in numbered]
         )
-        if changed < len(checkpoints):
-            raise turn_not_found(", ".join(c.turn_id for c in checkpoints))
         self._link.run_each(
             _ADD_CHUNK,
             [
                 (
+                    number,
                     index,
                     block.kind,
                     block.tool_use_id,
@@ -198,9 +191,8 @@ class SqlTurns:
                     int(block.complete),
                     pack_numbers(lengths),
                     block.text,
-                    checkpoint.turn_id,
                 )
-                for checkpoint in checkpoints
+                for number, checkpoint in numbered
                 for index, block, lengths in checkpoint.blocks
             ],
         )
@@ -208,9 +200,10 @@ class SqlTurns:
     def finish(self, turn: Turn, chunk_lengths: Sequence[Sequence[int]], *, checkpoints: bool = True) -> None:
         """As `update`; the answer is in its message now: keep the packed lengths, drop the checkpoints if there may be
         any."""
-        self._change(_FINISH, *_changing(turn), pack_lengths(chunk_lengths), turn.turn_id)
+        number = self._numbers.turn(turn.turn_id)
+        self._link.run(_FINISH, *_changing(turn), pack_lengths(chunk_lengths), number)
         if checkpoints:
-            self._link.run(_DROP_CHUNKS, turn.turn_id)
+            self._link.run(_DROP_CHUNKS, number)
 
     def answer(self, turn_id: str) -> StoredAnswer | None:
         """The answer of an ended turn, or what the checkpoints of an unfinished one hold; None without either."""
@@ -234,10 +227,6 @@ class SqlTurns:
     def page(self, session_id: str, *, after: tuple[int, str] | None, limit: int) -> list[Turn]:
         """Newest first by (created_ms, turn_id)."""
         return [_turn(row) for row in self._link.all(_PAGE, session_id, *(after or _END), limit)]
-
-    def _change(self, statement: Statement, *values: object) -> None:
-        if self._link.run(statement, *values) == 0:
-            raise turn_not_found(str(values[-1]))
 
 
 def _positions(positions: TurnPositions) -> tuple[str, int, int]:

@@ -5,8 +5,8 @@ transaction.
 from sqlalchemy import insert, literal_column, select
 from sqlalchemy.dialects.sqlite import insert as upsert
 
-from gateway.domain.error import session_not_found
 from gateway.domain.usage import Charge, ModelTotal, TokenCounts, UsageRecord
+from gateway.storage.numbers import Numbers
 from gateway.storage.statement import Link, Row, Statement, limited, value
 from gateway.storage.tables import COUNTS, sessions, usage_records, usage_totals
 
@@ -29,7 +29,6 @@ _FIELDS = (
 _SUMS = ("input_tokens", "output_tokens", "total_pico", "requests", "unpriced")
 _SESSION_NO = select(sessions.c.session_no).where(sessions.c.session_id == value("session_id")).scalar_subquery()
 
-_SESSION = Statement(select(sessions.c.session_no).where(sessions.c.session_id == value("session_id")), "session_id")
 _INSERT = Statement(
     insert(usage_records).values({name: value(name) for name in ("session_no", *_FIELDS)}),
     " ".join(("session_no", *_FIELDS)),
@@ -67,20 +66,19 @@ _END = 2**63 - 1
 class SqlUsage:
     """See the port."""
 
-    __slots__ = ("_link",)
+    __slots__ = ("_link", "_numbers")
 
-    def __init__(self, link: Link) -> None:
+    def __init__(self, link: Link, numbers: Numbers) -> None:
         self._link = link
+        self._numbers = numbers
 
     def insert(self, record: UsageRecord) -> None:
         """Add a row and keep the roll-ups in step."""
         counts, charge = record.counts, record.charge
-        row = self._link.one(_SESSION, record.session_id)
-        if row is None:
-            raise session_not_found(record.session_id)
+        session_no = self._numbers.session(record.session_id)
         self._link.run(
             _INSERT,
-            row[0],
+            session_no,
             record.turn_id,
             record.attempt,
             record.model,
@@ -104,7 +102,7 @@ class SqlUsage:
         # An attempt without a token, one that was refused for instance, is a row of the ledger but no use of the model.
         used = int(counts.total > 0)
         sums = (record.model, counts.input, counts.output, total_pico, used, used * int(not charge.priced))
-        self._link.run(_ADD, row[0], *sums, *sums)
+        self._link.run(_ADD, session_no, *sums, *sums)
 
     def totals(self, session_id: str | None) -> dict[str, ModelTotal]:
         """Sums by model, from the roll-ups."""

@@ -118,6 +118,7 @@ class Writer:
                 if storage_failure(error):
                     raise
                 connection.execute("ROLLBACK")
+                self._transaction.forget()
                 if len(batch) == 1:
                     return [(batch[0][1], None, error)]
                 connection.execute("BEGIN IMMEDIATE")
@@ -141,6 +142,7 @@ class Writer:
                 if storage_failure(error):
                     raise
                 connection.execute("ROLLBACK TO work")
+                self._transaction.forget()
                 outcomes.append((future, None, error))
             else:
                 outcomes.append((future, value, None))
@@ -151,6 +153,7 @@ class Writer:
         """Take back the transaction. The connection goes on: it knows how much of the log counts, and writes over the
         rest. A new one could find a commit in the log that was refused because its fsync failed."""
         connection = self._connection
+        self._transaction.forget()
         try:
             if connection is not None and connection.in_transaction:
                 connection.execute("ROLLBACK")

@@ -36,7 +36,7 @@ def entries_of(tx: Transaction, turn: Turn) -> list[Entry]:
     positions = turn.positions
     entries = []
     if positions.message and (question := tx.messages.get(turn.session_id, turn.message_id)) is not None:
-        entries.append(Entry(positions.message, 1, Kind.MESSAGE, turn.turn_id, turn_event.message_committed(question)))
+        entries.append(Entry(positions.message, 1, Kind.MESSAGE, turn.turn_id, question=question))
     if positions.started:
         entries.append(Entry(positions.started, 1, Kind.STARTED, turn.turn_id, turn_event.started(turn)))
     if positions.deltas:

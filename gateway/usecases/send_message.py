@@ -12,7 +12,6 @@ from dataclasses import dataclass
 
 from agentspace.v1 import chat_service_pb2, error_pb2, turn_pb2
 from gateway.domain import ids as names
-from gateway.domain import turn_event
 from gateway.domain.access import Principal
 from gateway.domain.context import TEXT, USER, PromptMessage
 from gateway.domain.error import GatewayError, invalid, session_not_found
@@ -206,7 +205,7 @@ class SendMessage:
     ) -> Feed:
         """The commit is done: number and announce the message, start the turn if it runs now."""
         turn = accepted.turn
-        seq = live.log.append_message(turn_event.message_committed(accepted.question))
+        seq = live.log.append_message(accepted.question)
         active = ActiveTurn(turn, TurnLog(turn.turn_id, turn.message_id, turn.model), seq)
         position = len(live.active())
         self._live.add_turn(live, active)

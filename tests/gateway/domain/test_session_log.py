@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 
 from agentspace.v1 import error_pb2, message_pb2, turn_pb2
 from gateway.domain import session_log
+from gateway.domain.message import ContentBlock, Message
 from gateway.domain.session_log import SessionLog
 from gateway.domain.turn import TurnPositions
 from gateway.domain.turn_log import TEXT, THINKING, TOOL_USE, TurnLog
@@ -27,6 +28,10 @@ steps = st.lists(
 )
 
 
+def question(turn: str) -> Message:
+    return Message("msg_2", "s", turn, message_pb2.ROLE_USER, (ContentBlock(TEXT, "Why?"),), "", 1000)
+
+
 def build(script: list[Any], last_seq: int) -> tuple[SessionLog, list[tuple[Any, ...]]]:
     """A log and what was put into it: an item for each event, in order."""
     log = SessionLog(EPOCH, last_seq)
@@ -35,7 +40,7 @@ def build(script: list[Any], last_seq: int) -> tuple[SessionLog, list[tuple[Any,
     for what, turn, *rest in script:
         turn_log = turns[turn]
         if what == "message":
-            log.append_message(turn_pb2.MessageCommitted(turn_id=turn))
+            log.append_message(question(turn))
         elif what == "started":
             log.append_started(turn_pb2.TurnStarted(turn_id=turn))
         elif what == "ended":
@@ -165,12 +170,14 @@ def test_a_message_accepted_in_the_middle_of_an_answer_splits_it() -> None:
     turn.open_block(TEXT)
     turn.append("one ")
     log.append_deltas(turn)
-    queued = turn_pb2.MessageCommitted(message=message_pb2.Message(message_id="msg_2"), turn_id="turn_2")
-    assert log.append_message(queued) == 2
+    assert log.append_message(question("turn_2")) == 2
     turn.append("two")
     log.append_deltas(turn)
     assert log.positions("turn_1") == TurnPositions(deltas=((1, 1), (3, 1)))
-    assert [event.seq for event in log.read(0, 10**9)] == [1, 2, 3]
+    first, asked, second = log.read(0, 10**9)
+    assert [event.seq for event in (first, asked, second)] == [1, 2, 3]
+    assert isinstance(asked, turn_pb2.MessageCommitted)
+    assert (asked.message.content, asked.turn_id) == ("Why?", "turn_2")
 
 
 @pytest.mark.parametrize("last_seq", [0, 41])
