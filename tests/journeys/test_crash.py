@@ -87,16 +87,25 @@ class Load:
         """Until all have ended, as far as can be seen."""
         reader = Reader(batch[0].session, batch[0].epoch, batch[0].seq)
         open_turns = {sent.turn: sent for sent in batch}
+        unsure = False
         while open_turns:
             try:
+                if unsure:
+                    # The gateway was killed before it had told which turns ended ahead of the last snapshot.
+                    for turn in await self.ended_meanwhile(way, open_turns):
+                        del open_turns[turn]
+                    unsure = False
+                    continue
                 async with way.open("session.watch", sessionId=reader.session, **reader.position()) as stream:
                     while open_turns:
                         frame = await stream.next()
                         reader.take(frame)
                         if frame["type"] == "session.snapshot":
                             self.resets += 1
+                            unsure = True
                             for turn in await self.ended_meanwhile(way, open_turns):
                                 del open_turns[turn]
+                            unsure = False
                         elif (sent := open_turns.get(frame.get("turnId", ""))) is not None:
                             sent.seen.append((asyncio.get_running_loop().time(), len(reader.text.get(sent.turn, ""))))
                             if sent.turn in reader.ends:
