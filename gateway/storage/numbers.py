@@ -4,14 +4,16 @@ No row of the two is ever removed and no number ever changes, so the writer reme
 moment ago without another look at an index. Only a rollback may give a number to somebody else: then all are forgotten.
 """
 
+from collections.abc import Callable
+
 from sqlalchemy import select
 
-from gateway.domain.error import session_not_found, turn_not_found
+from gateway.domain.error import GatewayError, session_not_found, turn_not_found
 from gateway.storage.statement import Link, Statement, value
 from gateway.storage.tables import sessions, turns
 
-REMEMBERED = 10_000
-"""How many of each are kept, some 200 bytes each, before all are looked up afresh."""
+REMEMBERED = 500
+"""How many of each are kept before all are looked up afresh: a turn needs its own from its beginning to its end."""
 
 _SESSION = Statement(select(sessions.c.session_no).where(sessions.c.session_id == value("session_id")), "session_id")
 _TURN = Statement(select(turns.c.turn_no).where(turns.c.turn_id == value("turn_id")), "turn_id")
@@ -29,31 +31,27 @@ class Numbers:
 
     def session(self, session_id: str) -> int:
         """The number of a session. Raises SESSION_NOT_FOUND."""
-        number = self._sessions.get(session_id)
-        if number is None:
-            row = self._link.one(_SESSION, session_id)
-            if row is None:
-                raise session_not_found(session_id)
-            number = self.session_is(session_id, row[0])
-        return number
+        return self._sessions.get(session_id) or self._find(self._sessions, _SESSION, session_id, session_not_found)
 
     def turn(self, turn_id: str) -> int:
         """The number of a turn. Raises TURN_NOT_FOUND."""
-        number = self._turns.get(turn_id)
-        if number is None:
-            row = self._link.one(_TURN, turn_id)
-            if row is None:
-                raise turn_not_found(turn_id)
-            number = self.turn_is(turn_id, row[0])
-        return number
+        return self._turns.get(turn_id) or self._find(self._turns, _TURN, turn_id, turn_not_found)
 
-    def session_is(self, session_id: str, number: int) -> int:
-        """Remember a session; returns its number."""
-        return _remember(self._sessions, session_id, number)
+    def _find(
+        self, known: dict[str, int], statement: Statement, name: str, missing: Callable[[str], GatewayError]
+    ) -> int:
+        row = self._link.one(statement, name)
+        if row is None:
+            raise missing(name)
+        return _remember(known, name, row[0])
 
-    def turn_is(self, turn_id: str, number: int) -> int:
-        """Remember a turn; returns its number."""
-        return _remember(self._turns, turn_id, number)
+    def session_is(self, session_id: str, number: int) -> None:
+        """A session was written under this number."""
+        _remember(self._sessions, session_id, number)
+
+    def turn_is(self, turn_id: str, number: int) -> None:
+        """A turn was written under this number."""
+        _remember(self._turns, turn_id, number)
 
     def forget(self) -> None:
         """Something that was written does not count."""
