@@ -39,7 +39,7 @@ class ProviderKey(_message.Message):
 
     @_builtins.property
     def last_used_at(self) -> _timestamp_pb2.Timestamp:
-        """When it was last read, by a turn or by a person; absent if never."""
+        """When it was last read, by a turn or by a person, to the minute; absent if never. The audit log has every time."""
 
     def __init__(
         self,

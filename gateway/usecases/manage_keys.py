@@ -16,6 +16,8 @@ from gateway.usecases.ports import Catalog, Clock, Provider, SealedKey, Store, T
 
 T = TypeVar("T")
 
+USED_WITHIN_MS = 60_000
+"""A key's last use is known to the minute: each use has its audit row, and need not be written twice."""
 _KEY = re.compile(r"[!-~](?:[ -~]{0,4094}[!-~])?")
 
 
@@ -39,12 +41,14 @@ class KeyUse:
         return stored
 
     def stored(self, tx: Transaction, provider: str) -> Secret | None:
-        """The stored key, marked as used now; None when there is none. Raises VAULT_UNAVAILABLE."""
+        """The stored key, marked as used within the minute; None when there is none. Raises VAULT_UNAVAILABLE."""
         sealed = tx.keys.get(provider)
         if sealed is None:
             return None
         key = self._vault.open(provider, sealed.sealed)
-        tx.keys.mark_used(provider, self._clock.now_ms())
+        now = self._clock.now_ms()
+        if abs(now - sealed.last_used_ms) >= USED_WITHIN_MS:
+            tx.keys.mark_used(provider, now)
         return key
 
     def from_environment(self, provider: str) -> Secret:

@@ -101,9 +101,11 @@ class SendMessage:
         if not send.idempotency_key:
             return await self._first(send, caller, wake)
         async with self._alone((caller.name, send.idempotency_key)):
-            earlier = await self._store.read(lambda tx: self._earlier(tx, send, caller))
-            if earlier is not None:
-                return await self._attach(earlier, wake)
+            # A send to a new session asks in the transaction in which it is stored.
+            if send.session:
+                earlier = await self._store.read(lambda tx: self._earlier(tx, send, caller))
+                if earlier is not None:
+                    return await self._attach(earlier, wake)
             return await self._first(send, caller, wake)
 
     async def _first(self, send: Send, caller: Principal, wake: Callable[[], None]) -> Feed:
@@ -125,7 +127,9 @@ class SendMessage:
         session = Session(self._ids.session(), names.agent_id(send.agent_id), model.name, now, now, message_count=1)
         turn, question = self._turn(send, caller, session.session_id, model, RUNNING, now)
 
-        def work(tx: Transaction) -> _Accepted:
+        def work(tx: Transaction) -> _Accepted | Turn:
+            if send.idempotency_key and (earlier := self._earlier(tx, send, caller)) is not None:
+                return earlier
             key = self._run.key_for(tx, model, caller.name)
             tx.sessions.insert(session)
             tx.turns.insert(turn)
@@ -136,7 +140,10 @@ class SendMessage:
         try:
             # Whoever finds the session between the commit and its announcement waits. Nobody has the lock yet.
             async with live.lock:
-                return self._begin(live, await self._store.write(work), wake, created=session)
+                accepted = await self._store.write(work)
+                if isinstance(accepted, Turn):
+                    return await self._attach(accepted, wake)
+                return self._begin(live, accepted, wake, created=session)
         finally:
             self._live.release(live)
 

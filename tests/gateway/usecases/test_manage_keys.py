@@ -196,6 +196,15 @@ async def test_a_turn_uses_the_stored_key_before_the_environments(furnished: Hou
     assert stored is not None
     assert stored.last_used_ms == clock.ms
     assert (await furnished.rows())[-1] == ("local", "key.use", "anthropic", "ok")
+    # Within a minute the time stands; each use has its audit row all the same.
+    used, rows = clock.ms, len(await furnished.rows())
+    for later, seen in ((59_999, used), (1, used + 60_000)):
+        clock.ms += later
+        assert await use() == CANARY  # type: ignore[misc]
+        stored = await furnished.key()
+        assert stored is not None
+        assert stored.last_used_ms == seen
+    assert len(await furnished.rows()) == rows + 2
 
 
 async def test_reading_back_gives_no_key_of_the_environment(furnished: House) -> None:
