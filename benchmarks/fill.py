@@ -4,6 +4,7 @@ Called by steps, on the database a gateway has made and left. Writes the gateway
 indexes until the end, because a million turns through the front door would take an hour.
 """
 
+import os
 import secrets
 import sqlite3
 from collections.abc import Iterator
@@ -59,9 +60,11 @@ def fill(path: Path, sessions: int) -> str:
         for _, sql in indexes:
             database.execute(sql)
         database.execute("PRAGMA journal_mode=WAL")
-        return middle
     finally:
         database.close()
+    # Or the system writes it while servers are measured, and whoever waits for the disk pays for that.
+    os.sync()
+    return middle
 
 
 class _Held:
