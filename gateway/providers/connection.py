@@ -114,6 +114,10 @@ class Connection(asyncio.Protocol):
         if receiver is None or parser is None:
             self.abort()  # nobody has asked
             return
+        if self._answered is None or self._answered.done():
+            # The exchange is over, and whoever made it has yet to hear so; one wake-up may bring several reads.
+            self._complete = False
+            return
         try:
             parser.feed_data(data)
         except (HttpParserError, HttpParserUpgrade):

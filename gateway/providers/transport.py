@@ -55,7 +55,7 @@ class Transport:
         """Read the address. Raises NotSentError."""
         try:
             url = URL(self._base_url)
-            self._dialer = dialer = Dialer(url)
+            dialer = Dialer(url)
         except ValueError:
             raise NotSentError from None
         root = url.raw_path.rstrip("/")
@@ -71,6 +71,7 @@ class Transport:
         if dialer.asks_proxy and dialer.proxy_authorization:
             lines.append(f"Proxy-Authorization: {dialer.proxy_authorization}")
         self._lines = "\r\n".join([*lines, "authorization: Bearer "])
+        self._dialer = dialer
         return dialer
 
     def _request(self, method: str, path: str, key: str, body: bytes | None) -> tuple[bytes, bytes, bytes, bytes]:

@@ -196,6 +196,7 @@ class Angry(Kept):
             raise LookupError
 
     def body(self, data: bytes) -> bool:
+        self.pieces.append(data)
         raise LookupError
 
 
@@ -204,6 +205,26 @@ async def test_what_the_receiver_raises_ends_the_exchange(where: str) -> None:
     async with connected(saying(HI[:-1])) as connection:
         with pytest.raises(LookupError):
             await connection.ask(GET, Angry(where))
+        assert not connection.usable
+
+
+async def test_nothing_is_handed_on_after_the_end() -> None:
+    """One wake-up of the event loop may bring several reads, before whoever asked is told of the end."""
+    for first, angry in ((HI, False), (HI[:-1], True)):
+        connection = Connection()
+        connection.connection_made(_Deaf())
+        kept = Angry("body") if angry else Kept()
+        exchange = asyncio.ensure_future(connection.ask(GET, kept))
+        await asyncio.sleep(0)
+        connection.data_received(first)
+        heard = len(kept.pieces)
+        connection.data_received(b"HTTP/1.1 200 OK\r\ncontent-length: 4\r\n\r\nmore")
+        assert len(kept.pieces) == heard
+        if angry:
+            with pytest.raises(LookupError):
+                await exchange
+        else:
+            await exchange
         assert not connection.usable
 
 
