@@ -48,8 +48,6 @@ OPTIONS = [
     # A dead network is noticed within 40 s; more often than every 10 s a server takes for an attack.
     ("grpc.keepalive_time_ms", 30_000),
     ("grpc.keepalive_timeout_ms", 10_000),
-    ("grpc.http2.bdp_probe", 0),
-    ("grpc.http2.lookahead_bytes", 4 * 1024 * 1024),
 ]
 
 
