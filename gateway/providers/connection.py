@@ -118,12 +118,12 @@ class Connection(asyncio.Protocol):
             # The exchange is over, and whoever made it has yet to hear so; one wake-up may bring several reads.
             self._complete = False
             return
+        enough = broken = False
         try:
             parser.feed_data(data)
         except (HttpParserError, HttpParserUpgrade):
-            self._end(CutOffError())
-            return
-        enough = False
+            # What came before the nonsense counts.
+            broken, self._kept = True, False
         try:
             if self._status and not self._headed:
                 self._headed = True
@@ -139,7 +139,7 @@ class Connection(asyncio.Protocol):
             return
         if self._complete:
             self._end(None)
-        elif self._barren > LONGEST_HEAD_BYTES:
+        elif broken or self._barren > LONGEST_HEAD_BYTES:
             self._end(CutOffError())
         elif enough and self._patience is None:
             self._patience = self._loop.call_later(BODY_END_SECONDS, self._end, None)
@@ -156,10 +156,9 @@ class Connection(asyncio.Protocol):
     # --- from the parser --------------------------------------------------------------------------------------------
 
     def on_message_begin(self) -> None:
-        """An answer begins; after a complete one, nobody has asked for it."""
+        """An answer begins. After a complete one nobody has asked for it: raising ends the parsing."""
         if self._complete:
-            self._complete = False
-            self._end(None)
+            raise HttpParserError
 
     def on_header(self, name: bytes, value: bytes) -> None:
         """A header, or a trailer, which nobody needs."""

@@ -50,8 +50,8 @@ def test_pure_modules_load_none(module: str) -> None:
     assert loaded(module) == set()
 
 
-def test_gateway_starts_without_the_token_tables() -> None:
-    assert not loaded("gateway.app") & {"anthropic", "tiktoken"}
+def test_gateway_starts_without_the_token_tables_and_a_client_of_http() -> None:
+    assert not loaded("gateway.app") & {"anthropic", "aiohttp", "tiktoken"}
 
 
 def test_an_answer_needs_no_provider_library() -> None:

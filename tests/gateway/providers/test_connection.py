@@ -99,13 +99,24 @@ async def test_what_ends_early_or_is_no_answer(answer: bytes) -> None:
         HI.replace(b"X-Y: z", b"connection: close"),
         HI.replace(b"HTTP/1.1", b"HTTP/1.0"),
         HI + b"HTTP/1.1 200 OK\r\ncontent-length: 9\r\n\r\nunasked",
+        HI + b"\0nonsense",
     ],
 )
 async def test_a_connection_that_will_not_do_again_is_closed(answer: bytes) -> None:
     async with connected(saying(answer)) as connection:
         kept = Kept()
         await connection.ask(GET, kept)
-        assert (kept.text[:2], connection.usable) == (b"hi", False)
+        assert (kept.text, connection.usable) == (b"hi", False)
+
+
+async def test_what_came_before_nonsense_in_the_same_read_counts() -> None:
+    async with connected(
+        saying(b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n4\r\nhalf\r\nzz\r\n")
+    ) as connection:
+        kept = Kept()
+        with pytest.raises(CutOffError):
+            await connection.ask(GET, kept)
+        assert kept.text == b"half"
 
 
 async def test_what_nobody_asked_for_closes_an_idle_connection() -> None:
@@ -281,5 +292,9 @@ class _Deaf(asyncio.Transport):
 def test_no_bytes_do_harm(noise: bytes, cut: int) -> None:
     for start in (b"", HI[:20], HI[:-1], b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n"):
         whole = start + noise
-        _, outcome = feed([part for part in (whole[:cut], whole[cut:]) if part])
-        assert outcome in ("cut off", "whole")
+        kept, outcome = feed([part for part in (whole[:cut], whole[cut:]) if part])
+        if start == HI[:-1]:
+            # One byte makes it whole, whatever it is and whatever follows.
+            assert (outcome, kept.text) == (("whole", b"h" + noise[:1]) if noise else ("cut off", b"h"))
+        elif outcome == "whole":
+            assert kept.status >= 200
