@@ -61,7 +61,7 @@ class Outbox:
 
     async def batches(self) -> AsyncIterator[ConnectRequest]:
         """Give everything that is ready, until closed: at once what is urgent and a few batches of messages, and under
-        load one each FLUSH_SECONDS."""
+        load each FLUSH_SECONDS after the one before has left, which is when the next is asked for."""
         loop = asyncio.get_running_loop()
         due = 0.0
         while not self._closed:
@@ -72,8 +72,10 @@ class Outbox:
                         await self._urgent.wait()
             self._urgent.clear()
             if self._waiting:
-                due = max(due, loop.time() - FREE_BATCHES * FLUSH_SECONDS) + FLUSH_SECONDS
+                began = loop.time()
                 yield ConnectRequest(channels=self._take())
+                # The time it took is no rest; and nothing waits longer than once, however much was urgent before.
+                due = min(max(due, began - FREE_BATCHES * FLUSH_SECONDS), began) + FLUSH_SECONDS + (loop.time() - began)
             if not self._waiting and not self._closed:
                 self._ready.clear()
 

@@ -94,9 +94,11 @@ class DirectLink:
     def _flush(self) -> None:
         if self._connection is None or self._receiver is None:
             return
+        loop = asyncio.get_running_loop()
+        began = loop.time()
         if batch := self._connection.collect():
-            self._pace.sent(asyncio.get_running_loop().time())
             self._receiver.on_batch(batch)
+            self._pace.left(began, loop.time())
 
     async def hello(self, token: str) -> Hello:
         """Who the bearer of the token is."""

@@ -1,7 +1,7 @@
 """Pace: when the next batch of a connection goes. Used by server and by a bridge in the same process.
 
 A batch costs far more than a frame in it, but a frame that is alone should not wait. So a few batches go at once, and
-after them, under load, one each interval.
+after them, under load, each an interval after the one before has left: the busier the machine, the fewer batches.
 """
 
 FREE_BATCHES = 4
@@ -21,6 +21,8 @@ class Pace:
         """The earliest time for the next batch; in the past when it may go at once."""
         return self._due
 
-    def sent(self, now: float) -> None:
-        """A batch went."""
-        self._due = max(self._due, now - FREE_BATCHES * self._interval) + self._interval
+    def left(self, began: float, now: float) -> None:
+        """A batch that was begun at `began`, be it due or not, has left by `now`. The time between is no rest."""
+        # Nothing ever waits longer than an interval, however many went before their time.
+        due = min(max(self._due, began - FREE_BATCHES * self._interval), began)
+        self._due = due + self._interval + (now - began)

@@ -120,8 +120,9 @@ class GrpcServer:
                 batch = connection.collect()
                 collected.set()
                 if batch:
-                    pace.sent(loop.time())
+                    began = loop.time()
                     await context.write(packed(batch))
+                    pace.left(began, loop.time())
         finally:
             reader.cancel()
             connection.close()

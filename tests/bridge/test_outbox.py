@@ -93,3 +93,15 @@ async def test_closing_frees_everybody_and_drops_what_waits() -> None:
     async with asyncio.timeout(5):
         await held
         assert await ended is None
+
+
+async def test_after_many_questions_a_message_waits_no_longer_than_once() -> None:
+    outbox, loop = Outbox(), asyncio.get_running_loop()
+    batches = outbox.batches()
+    for number in range(200):
+        outbox.put(question(number))
+        await anext(batches)
+    began = loop.time()
+    outbox.put(request(200))
+    assert channels(await anext(batches)) == [200]
+    assert loop.time() - began < 100 * FLUSH_SECONDS
