@@ -21,26 +21,33 @@ def timestamp(milliseconds: int) -> timestamp_pb2.Timestamp | None:
 
 def session(stored: Session) -> session_pb2.Session:
     """A session."""
-    result = session_pb2.Session(
-        session_id=stored.session_id,
-        session_key=stored.key,
-        agent_id=stored.agent_id,
-        model=stored.model,
-        message_count=stored.message_count,
-        title=stored.title,
-        system_prompt=stored.system_prompt,
-        etag=stored.etag,
-        deleted_at=timestamp(stored.deleted_ms),
-        forked_from=stored.forked_from,
-        generation=stored.generation,
-    )
-    # In place, which spares a page of sessions a hundred copies.
-    created, updated = result.created_at, result.updated_at
-    created.seconds, rest = divmod(stored.created_ms, 1000)
-    created.nanos = rest * 1_000_000
-    updated.seconds, rest = divmod(stored.updated_ms, 1000)
-    updated.nanos = rest * 1_000_000
+    result = session_pb2.Session()
+    fill_session(result, stored)
     return result
+
+
+def fill_session(result: session_pb2.Session, stored: Session) -> None:
+    """Write a session into an empty message. Field by field and in its place: a page is full of sessions, and making
+    each with keywords and copying it costs half as much again."""
+    result.session_id = stored.session_id
+    result.session_key = stored.key
+    result.agent_id = stored.agent_id
+    result.model = stored.model
+    result.message_count = stored.message_count
+    result.title = stored.title
+    result.system_prompt = stored.system_prompt
+    result.etag = stored.etag
+    result.forked_from = stored.forked_from
+    result.generation = stored.generation
+    _set_time(result.created_at, stored.created_ms)
+    _set_time(result.updated_at, stored.updated_ms)
+    if stored.deleted_ms:
+        _set_time(result.deleted_at, stored.deleted_ms)
+
+
+def _set_time(field: timestamp_pb2.Timestamp, milliseconds: int) -> None:
+    field.seconds, rest = divmod(milliseconds, 1000)
+    field.nanos = rest * 1_000_000
 
 
 def turn(stored: Turn) -> turn_pb2.Turn:

@@ -36,9 +36,10 @@ class SessionService:
         page = await self._manage.list_sessions(
             request.page_size, request.page_token, agent_id=request.agent_id, deleted=request.deleted
         )
-        return pb.ListSessionsResponse(
-            sessions=[convert.session(s) for s in page.items], next_page_token=page.next_page_token
-        )
+        response = pb.ListSessionsResponse(next_page_token=page.next_page_token)
+        for session in page.items:
+            convert.fill_session(response.sessions.add(), session)
+        return response
 
     async def update_session(self, request: pb.UpdateSessionRequest, caller: Principal) -> pb.UpdateSessionResponse:
         """Change a session."""
