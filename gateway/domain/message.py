@@ -1,14 +1,13 @@
 """Messages and their content blocks as the gateway keeps them."""
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from agentspace.v1 import message_pb2
 from agentspace.v1.message_pb2 import BlockKind, Role
 
 
-@dataclass(frozen=True, slots=True)
-class ContentBlock:
+class ContentBlock(NamedTuple):
     """One piece of a message. `text` is text, thinking, a tool call's JSON input, or an opaque block's JSON.
     `complete` False: cut short; never sent to a provider unless it is text. `refused`: of an answer that the provider
     broke off as against its rules; kept, and never sent again."""
@@ -22,8 +21,7 @@ class ContentBlock:
     refused: bool = False
 
 
-@dataclass(frozen=True, slots=True)
-class Message:
+class Message(NamedTuple):
     """One entry of a session's history. `position` orders a session's messages; `created_ms` is Unix milliseconds."""
 
     message_id: str

@@ -1,12 +1,11 @@
 """Session: one conversation, without its messages."""
 
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from gateway.domain.ids import session_key
 
 
-@dataclass(frozen=True, slots=True)
-class Session:
+class Session(NamedTuple):
     """Times are Unix milliseconds; `deleted_ms` 0 means not deleted. `revision` rises with every change of the
     caller's own fields and is the etag. (`epoch`, `last_seq`) is the position of the last stored event."""
 

@@ -1,6 +1,6 @@
 """A turn's states as a table, and the turn as it is stored. Everything that changes a turn's state asks this table."""
 
-from dataclasses import dataclass, field
+from typing import NamedTuple
 
 from agentspace.v1 import turn_pb2
 from agentspace.v1.error_pb2 import ErrorReason, Execution
@@ -38,8 +38,7 @@ def is_terminal(state: TurnState.ValueType) -> bool:
     return not NEXT[state]
 
 
-@dataclass(frozen=True, slots=True)
-class TurnError:
+class TurnError(NamedTuple):
     """Why a turn has no complete answer: the stored form of a GatewayError."""
 
     reason: ErrorReason.ValueType
@@ -50,8 +49,7 @@ class TurnError:
     metadata: tuple[tuple[str, str], ...] = ()
 
 
-@dataclass(frozen=True, slots=True)
-class TurnPositions:
+class TurnPositions(NamedTuple):
     """Which sequence numbers a turn's events have. 0: no such event. `deltas` holds (first, count) runs, in order;
     there is more than one run only where another turn of the session was accepted or cancelled in between."""
 
@@ -67,8 +65,7 @@ class TurnPositions:
         return max(self.message, self.started, last_delta, self.ended)
 
 
-@dataclass(frozen=True, slots=True)
-class Turn:
+class Turn(NamedTuple):
     """One user message and the answer to it. Times are Unix milliseconds, 0 where not yet.
 
     `chunk_lengths` are the lengths in characters of the answer's deltas, in order, over all blocks.
@@ -87,9 +84,9 @@ class Turn:
     ended_ms: int = 0
     answer_message_id: str = ""
     stop_reason: str = ""
-    usage: TurnUsage = field(default_factory=TurnUsage)
+    usage: TurnUsage = TurnUsage()
     error: TurnError | None = None
-    positions: TurnPositions = field(default_factory=TurnPositions)
+    positions: TurnPositions = TurnPositions()
     cancel_when_unwatched: bool = False
 
     @property

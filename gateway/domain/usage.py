@@ -1,14 +1,13 @@
 """What an attempt used: token classes as providers bill them, and the ledger's row. Amounts are integer
 pico-dollars."""
 
-from dataclasses import dataclass, field
+from typing import NamedTuple
 
 from agentspace.v1 import usage_pb2
 from agentspace.v1.usage_pb2 import UsageStatus
 
 
-@dataclass(frozen=True, slots=True)
-class TokenCounts:
+class TokenCounts(NamedTuple):
     """Tokens by class. The input classes exclude one another; `thinking` is part of `output`."""
 
     uncached_input: int = 0
@@ -29,7 +28,8 @@ class TokenCounts:
         """Input and output."""
         return self.input + self.output
 
-    def __add__(self, other: "TokenCounts") -> "TokenCounts":
+    def plus(self, other: "TokenCounts") -> "TokenCounts":
+        """The sums, class by class."""
         return TokenCounts(
             self.uncached_input + other.uncached_input,
             self.cache_write_5m + other.cache_write_5m,
@@ -41,8 +41,7 @@ class TokenCounts:
         )
 
 
-@dataclass(frozen=True, slots=True)
-class Charge:
+class Charge(NamedTuple):
     """What tokens cost, in pico-dollars. `priced` False: the price is not known and the amounts are 0."""
 
     input_pico: int = 0
@@ -56,8 +55,7 @@ class Charge:
         return self.input_pico + self.output_pico
 
 
-@dataclass(frozen=True, slots=True)
-class UsageRecord:
+class UsageRecord(NamedTuple):
     """One upstream attempt: a row of the ledger, written once. `created_ms` is Unix milliseconds."""
 
     session_id: str
@@ -73,8 +71,7 @@ class UsageRecord:
     record_id: int = 0
 
 
-@dataclass(frozen=True, slots=True)
-class ModelTotal:
+class ModelTotal(NamedTuple):
     """Sums over one model's rows; `total_pico` leaves out the `unpriced` rows."""
 
     input_tokens: int = 0
@@ -84,12 +81,11 @@ class ModelTotal:
     unpriced: int = 0
 
 
-@dataclass(frozen=True, slots=True)
-class TurnUsage:
+class TurnUsage(NamedTuple):
     """A turn's attempts together."""
 
-    counts: TokenCounts = field(default_factory=TokenCounts)
-    charge: Charge = field(default_factory=Charge)
+    counts: TokenCounts = TokenCounts()
+    charge: Charge = Charge()
     status: UsageStatus.ValueType = usage_pb2.USAGE_STATUS_FINAL
     attempts: int = 0
 
@@ -100,7 +96,7 @@ class TurnUsage:
         new = record.charge.price_version
         same_list = new in (self.charge.price_version, "")
         return TurnUsage(
-            self.counts + record.counts,
+            self.counts.plus(record.counts),
             Charge(
                 self.charge.input_pico + record.charge.input_pico,
                 self.charge.output_pico + record.charge.output_pico,

@@ -3,8 +3,6 @@
 A message belongs to the generations from `generation` to before `replaced_in` (0: to the present one).
 """
 
-from dataclasses import replace
-
 from sqlalchemy import func, insert, literal_column, or_, select, update
 
 from gateway.domain.error import session_not_found
@@ -86,7 +84,7 @@ class SqlMessages:
             message.created_ms,
             dump_blocks(message.blocks),
         )
-        return message if message.position else replace(message, position=position)
+        return message if message.position else message._replace(position=position)
 
     def get(self, session_id: str, message_id: str) -> Message | None:
         """The message, whatever its generation."""

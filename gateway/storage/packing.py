@@ -96,7 +96,10 @@ _NO_USAGE = TurnUsage()
 
 def dump_usage(usage: TurnUsage) -> str:
     """JSON; empty while nothing was used."""
-    return "" if usage == _NO_USAGE else orjson.dumps(usage).decode()
+    if usage == _NO_USAGE:
+        return ""
+    fields = {**usage._asdict(), "counts": usage.counts._asdict(), "charge": usage.charge._asdict()}
+    return orjson.dumps(fields).decode()
 
 
 def load_usage(text: str) -> TurnUsage:
@@ -109,7 +112,7 @@ def load_usage(text: str) -> TurnUsage:
 
 def dump_error(error: TurnError | None) -> str:
     """JSON; empty for None."""
-    return "" if error is None else orjson.dumps(error).decode()
+    return "" if error is None else orjson.dumps(error._asdict()).decode()
 
 
 def load_error(text: str) -> TurnError | None:

@@ -1,7 +1,6 @@
 """DeleteSession: hides a session and ends its turns, or brings it back. Called by rpc's session service."""
 
 from collections.abc import Awaitable, Callable
-from dataclasses import replace
 
 from gateway.domain.error import session_not_found
 from gateway.domain.ids import resolve_session
@@ -56,8 +55,8 @@ class DeleteSession:
             raise session_not_found(session_id)
         if bool(session.deleted_ms) == bool(deleted_ms):
             return session
-        session = replace(
-            session, deleted_ms=deleted_ms, revision=session.revision + 1, updated_ms=self._clock.now_ms()
+        session = session._replace(
+            deleted_ms=deleted_ms, revision=session.revision + 1, updated_ms=self._clock.now_ms()
         )
         tx.sessions.update(session)
         return session

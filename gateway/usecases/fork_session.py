@@ -1,7 +1,5 @@
 """ForkSession: copies a session's history into a new session. Called by rpc's session service."""
 
-from dataclasses import replace
-
 from gateway.domain.error import invalid, message_not_found
 from gateway.domain.ids import resolve_session
 from gateway.domain.session import Session
@@ -51,7 +49,7 @@ class ForkSession:
             tx.sessions.insert(fork)
             for message in history:
                 tx.messages.insert(
-                    replace(message, message_id=self._ids.message(), session_id=fork.session_id, position=0)
+                    message._replace(message_id=self._ids.message(), session_id=fork.session_id, position=0)
                 )
             return fork
 

@@ -102,10 +102,10 @@ class ManageSessions:
                     "the session was changed since it was read",
                     metadata={"etag": session.etag},
                 )
-            changed = replace(session, **values)
+            changed = session._replace(**values)
             if changed == session:
                 return session
-            changed = replace(changed, revision=session.revision + 1, updated_ms=self._clock.now_ms())
+            changed = changed._replace(revision=session.revision + 1, updated_ms=self._clock.now_ms())
             tx.sessions.update(changed)
             return changed
 

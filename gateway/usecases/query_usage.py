@@ -1,6 +1,6 @@
 """QueryUsage: sums the ledger and lists its rows. Called by rpc's usage service."""
 
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 
 from gateway.domain.ids import resolve_session
 from gateway.domain.usage import ModelTotal, UsageRecord
@@ -19,7 +19,7 @@ class UsageSums:
     def grand_total(self) -> ModelTotal:
         """All models together."""
         totals = self.per_model.values()
-        return ModelTotal(*(sum(getattr(total, field.name) for total in totals) for field in fields(ModelTotal)))
+        return ModelTotal(*(sum(getattr(total, name) for total in totals) for name in ModelTotal._fields))
 
 
 class QueryUsage:

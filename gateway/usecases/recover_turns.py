@@ -8,7 +8,7 @@ the session gets a new epoch.
 
 import asyncio
 from collections import defaultdict
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import UTC, datetime
 
 from gateway.domain import turn_event
@@ -88,13 +88,13 @@ class RecoverTurns:
         for turn in turns:
             if not turn.positions.message:
                 last_seq += 1
-                turn = replace(turn, positions=replace(turn.positions, message=last_seq))
+                turn = turn._replace(positions=turn.positions._replace(message=last_seq))
             if turn.state == RUNNING:
                 last_seq = self._interrupt(tx, turn, last_seq)
             elif session.deleted_ms:
                 last_seq += 1
-                positions = replace(turn.positions, ended=last_seq)
-                tx.turns.update(replace(turn, state=CANCELLED, ended_ms=self._clock.now_ms(), positions=positions))
+                positions = turn.positions._replace(ended=last_seq)
+                tx.turns.update(turn._replace(state=CANCELLED, ended_ms=self._clock.now_ms(), positions=positions))
             else:
                 tx.turns.set_positions(turn.turn_id, turn.positions)
                 queued.append(turn)
@@ -102,20 +102,20 @@ class RecoverTurns:
             # Its end gets a number after the commit, and the gateway died in between.
             if not turn.positions.ended:
                 last_seq += 1
-                tx.turns.set_positions(turn.turn_id, replace(turn.positions, ended=last_seq))
+                tx.turns.set_positions(turn.turn_id, turn.positions._replace(ended=last_seq))
         tx.sessions.set_position(session_id, epoch, last_seq)
         floor = min((turn.positions.message for turn in queued), default=last_seq + 1) - 1
         ended = tx.turns.after(session_id, floor, _ALL)
         entries = [entry for turn in [*ended, *queued] for entry in entries_of(tx, turn)]
         entries = sorted((e for e in entries if e.first_seq + e.count - 1 > floor), key=lambda entry: entry.first_seq)
         log = SessionLog.restore(epoch, entries, last_seq)
-        return _Recovered(replace(session, epoch=epoch, last_seq=last_seq), log, queued)
+        return _Recovered(session._replace(epoch=epoch, last_seq=last_seq), log, queued)
 
     def _interrupt(self, tx: Transaction, turn: Turn, last_seq: int) -> int:
         positions = turn.positions
         if not positions.started:
             last_seq += 1
-            positions = replace(positions, started=last_seq)
+            positions = positions._replace(started=last_seq)
         last_seq += 1
         now = self._clock.now_ms()
         stored = tx.turns.answer(turn.turn_id)
@@ -146,14 +146,13 @@ class RecoverTurns:
             )
             tx.usage.insert(record)
             usage = TurnUsage().plus(record)
-        turn = replace(
-            turn,
+        turn = turn._replace(
             state=INTERRUPTED,
             ended_ms=now,
             answer_message_id=answer_id,
             usage=usage,
             error=turn_event.turn_error(error),
-            positions=replace(positions, ended=last_seq),
+            positions=positions._replace(ended=last_seq),
         )
         if answer_id and stored is not None:
             tx.turns.finish(turn, stored.chunk_lengths)

@@ -9,7 +9,6 @@ import asyncio
 import logging
 import random
 from collections.abc import Callable, Coroutine
-from dataclasses import replace
 from datetime import date
 from functools import partial
 from typing import Any, TypeVar
@@ -107,7 +106,7 @@ class RunTurn:
         while live.queued and live.running is None and not self.draining:
             active = live.queued[0]
             positions = live.log.positions(active.turn.turn_id)
-            turn = replace(active.turn, state=RUNNING, started_ms=self._clock.now_ms(), positions=positions)
+            turn = active.turn._replace(state=RUNNING, started_ms=self._clock.now_ms(), positions=positions)
             try:
                 prompt, system, key = await self._commit(partial(self.take_over, turn=turn))
             except GatewayError as error:
@@ -188,7 +187,7 @@ class RunTurn:
             text = "".join(active.log.chunks)
             seen = (await asyncio.to_thread(self._estimator.estimate, text))[0] if text else 0
             status = usage_pb2.USAGE_STATUS_PARTIAL if active.counts else usage_pb2.USAGE_STATUS_ESTIMATED
-            counts = replace(counts, output=max(counts.output, seen))
+            counts = counts._replace(output=max(counts.output, seen))
         now = self._clock.now_ms()
         day = date.fromordinal(_EPOCH_DAY + now // _DAY_MS).isoformat()
         return UsageRecord(
@@ -233,8 +232,7 @@ class RunTurn:
         # Deltas of another turn do not wait for this commit, so beside them the end gets its number only afterwards.
         beside = live.running is not None and live.running is not active
         seq = 0 if beside else live.log.last_seq + 1
-        turn = replace(
-            turn,
+        turn = turn._replace(
             state=state,
             ended_ms=now,
             answer_message_id=answer.message_id if answer else "",
@@ -270,7 +268,7 @@ class RunTurn:
         live.unstored.clear()
         seq = live.log.append_ended(turn_event.ended(turn))
         if beside:
-            turn = replace(turn, positions=replace(turn.positions, ended=seq))
+            turn = turn._replace(positions=turn.positions._replace(ended=seq))
             live.unstored.append((turn.turn_id, turn.positions))
         active.turn = turn
         if live.running is active:

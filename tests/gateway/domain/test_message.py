@@ -1,7 +1,5 @@
 """Messages and blocks are values."""
 
-import dataclasses
-
 import pytest
 
 from agentspace.v1 import message_pb2
@@ -15,6 +13,6 @@ def test_a_block_is_complete_until_said_otherwise() -> None:
 def test_messages_cannot_be_changed() -> None:
     block = ContentBlock(message_pb2.BLOCK_KIND_TEXT, "hello")
     message = Message("m", "s", "t", message_pb2.ROLE_USER, (block,), "", 1)
-    assert message == Message("m", "s", "t", message_pb2.ROLE_USER, (dataclasses.replace(block),), "", 1)
-    with pytest.raises(dataclasses.FrozenInstanceError):
+    assert message == Message("m", "s", "t", message_pb2.ROLE_USER, (block._replace(),), "", 1)
+    with pytest.raises(AttributeError):
         message.position = 2  # type: ignore[misc]

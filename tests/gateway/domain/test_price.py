@@ -38,5 +38,5 @@ def test_the_whole_prompt_decides_the_band() -> None:
 
 @given(st.builds(TokenCounts, *[st.integers(0, 10**6)] * 7), st.builds(TokenCounts, *[st.integers(0, 10**6)] * 7))
 def test_within_a_band_cost_adds_up_to_the_last_pico(a: TokenCounts, b: TokenCounts) -> None:
-    one, two, both = (charge(counts, (PRICE,), "2026-02-01", "v1") for counts in (a, b, a + b))
+    one, two, both = (charge(counts, (PRICE,), "2026-02-01", "v1") for counts in (a, b, a.plus(b)))
     assert both.total_pico == one.total_pico + two.total_pico

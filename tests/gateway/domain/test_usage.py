@@ -1,7 +1,5 @@
 """Token classes and the sums of attempts."""
 
-from dataclasses import replace
-
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -17,11 +15,11 @@ def record(tokens: TokenCounts, charge: Charge, status: int = usage_pb2.USAGE_ST
 
 @given(counts, counts)
 def test_counts_add_class_by_class_and_totals_with_them(a: TokenCounts, b: TokenCounts) -> None:
-    both = a + b
+    both = a.plus(b)
     assert both.input == a.input + b.input
     assert both.total == both.input + both.output == a.total + b.total
     assert both.thinking == a.thinking + b.thinking
-    assert a + TokenCounts() == a
+    assert a.plus(TokenCounts()) == a
 
 
 def test_a_turns_usage_is_the_sum_of_its_attempts() -> None:
@@ -36,7 +34,7 @@ def test_a_turns_usage_is_the_sum_of_its_attempts() -> None:
 
 def test_the_worst_attempt_decides_how_good_the_numbers_are() -> None:
     good = record(TokenCounts(), Charge())
-    estimated = replace(good, status=usage_pb2.USAGE_STATUS_ESTIMATED)
+    estimated = good._replace(status=usage_pb2.USAGE_STATUS_ESTIMATED)
     for order in ((good, estimated), (estimated, good)):
         assert TurnUsage().plus(order[0]).plus(order[1]).status == usage_pb2.USAGE_STATUS_ESTIMATED
 

@@ -1,7 +1,5 @@
 """What every store must do with sessions."""
 
-from dataclasses import replace
-
 import pytest
 
 from gateway.domain.error import GatewayError
@@ -34,8 +32,7 @@ async def gives_back_every_field(store: Store) -> None:
 
 async def update_leaves_counters_and_positions_alone(store: Store) -> None:
     await store.write(lambda tx: tx.sessions.insert(FULL))
-    changed = replace(
-        FULL,
+    changed = FULL._replace(
         agent_id="a",
         model="b",
         created_ms=11,
@@ -47,7 +44,7 @@ async def update_leaves_counters_and_positions_alone(store: Store) -> None:
         forked_from="e",
     )
     await store.write(
-        lambda tx: tx.sessions.update(replace(changed, message_count=0, epoch=0, last_seq=0, generation=0))
+        lambda tx: tx.sessions.update(changed._replace(message_count=0, epoch=0, last_seq=0, generation=0))
     )
     assert await store.read(lambda tx: tx.sessions.get("full")) == changed
 
@@ -56,13 +53,13 @@ async def touch_position_and_generation_write_their_own_fields(store: Store) -> 
     await store.write(lambda tx: tx.sessions.insert(FULL))
     await store.write(lambda tx: tx.sessions.touch("full", 20))
     await store.write(lambda tx: tx.sessions.set_position("full", 21, 22))
-    expected = replace(FULL, updated_ms=20, message_count=4, epoch=21, last_seq=22)
+    expected = FULL._replace(updated_ms=20, message_count=4, epoch=21, last_seq=22)
     assert await store.read(lambda tx: tx.sessions.get("full")) == expected
     await store.write(lambda tx: tx.sessions.touch("full", 26, (27, 28)))
-    expected = replace(FULL, updated_ms=26, message_count=5, epoch=27, last_seq=28)
+    expected = FULL._replace(updated_ms=26, message_count=5, epoch=27, last_seq=28)
     assert await store.read(lambda tx: tx.sessions.get("full")) == expected
     await store.write(lambda tx: tx.sessions.set_generation("full", 23, 24, 25))
-    expected = replace(expected, generation=23, message_count=24, updated_ms=25)
+    expected = expected._replace(generation=23, message_count=24, updated_ms=25)
     assert await store.read(lambda tx: tx.sessions.get("full")) == expected
 
 

@@ -1,7 +1,5 @@
 """What every store must do with turns, their checkpoints and their answers."""
 
-from dataclasses import replace
-
 import pytest
 
 from agentspace.v1 import error_pb2, message_pb2, turn_pb2, usage_pb2
@@ -42,8 +40,8 @@ async def _sessions(store: Store, *names: str) -> None:
 
 async def gives_back_every_field(store: Store) -> None:
     await _sessions(store, "s1")
-    whole = replace(
-        ENDED, principal="p", idempotency_key="k", request_digest="d", cancel_when_unwatched=True, created_ms=77
+    whole = ENDED._replace(
+        principal="p", idempotency_key="k", request_digest="d", cancel_when_unwatched=True, created_ms=77
     )
     await store.write(lambda tx: tx.turns.insert(whole))
     assert await store.read(lambda tx: tx.turns.get("t1")) == whole
@@ -59,7 +57,7 @@ async def update_writes_what_an_end_changes(store: Store) -> None:
     assert await store.read(lambda tx: tx.turns.get("t1")) == ENDED
     moved = TurnPositions(1, 2, (), 3)
     await store.write(lambda tx: tx.turns.set_positions("t1", moved))
-    assert await store.read(lambda tx: tx.turns.get("t1")) == replace(ENDED, positions=moved)
+    assert await store.read(lambda tx: tx.turns.get("t1")) == ENDED._replace(positions=moved)
 
 
 async def needs_its_session_and_itself(store: Store) -> None:

@@ -1,7 +1,5 @@
 """What every store must do with the ledger."""
 
-from dataclasses import replace
-
 import pytest
 
 from gateway.domain.error import GatewayError
@@ -60,8 +58,8 @@ async def pages_newest_first_with_every_field(store: Store) -> None:
         ("s1", "t1", 2),
         ("s1", "t1", 1),
     ]
-    assert every[-1] == replace(record("s1", "t1", "claude", attempt=1), record_id=every[-1].record_id)
-    assert every[0] == replace(record("s2", "t3", "claude", **UNPRICED), record_id=every[0].record_id)
+    assert every[-1] == record("s1", "t1", "claude", attempt=1)._replace(record_id=every[-1].record_id)
+    assert every[0] == record("s2", "t3", "claude", **UNPRICED)._replace(record_id=every[0].record_id)
     first = await store.read(lambda tx: tx.usage.page("s1", after=None, limit=2))
     assert first == every[1:3]
     rest = await store.read(lambda tx: tx.usage.page("s1", after=first[-1].record_id, limit=2))

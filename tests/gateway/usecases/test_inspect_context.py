@@ -75,7 +75,7 @@ async def test_a_model_that_is_gone_leaves_the_context_readable(
     sessions: ManageSessions, inspect_context: InspectContext, store: Database
 ) -> None:
     made = await sessions.create("", SessionChange(system_prompt="Be kind."))
-    await store.write(lambda tx: tx.sessions.update(replace(made, model="gone/model")))
+    await store.write(lambda tx: tx.sessions.update(made._replace(model="gone/model")))
     context = await inspect_context(made.session_id)
     assert (context.model, context.token_estimate, context.cost_pico) == ("gone/model", 2, None)
 

@@ -206,7 +206,7 @@ async def test_a_turn_whose_model_is_gone_fails_and_the_queue_goes_on(house: Hou
     lost = await house.send("2", first.ack.session_id, on_busy="QUEUE", model="scripted/story")
     third = await house.send("3", first.ack.session_id, on_busy="QUEUE")
     _, active = house.live.turns[lost.ack.turn_id]
-    active.turn = run_turn.replace(active.turn, model="scripted/gone")
+    active.turn = active.turn._replace(model="scripted/gone")
     call.end("x")
     await lost.all()
     assert lost.last.code == error_pb2.ERROR_REASON_MODEL_NOT_FOUND
