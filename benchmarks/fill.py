@@ -5,7 +5,6 @@ indexes until the end, because a million turns through the front door would take
 """
 
 import os
-import secrets
 import sqlite3
 from collections.abc import Iterator
 from itertools import count
@@ -19,6 +18,7 @@ from gateway.domain.message import ContentBlock
 from gateway.domain.turn import TurnPositions
 from gateway.domain.turn_log import TEXT
 from gateway.domain.usage import Charge, TokenCounts, TurnUsage
+from gateway.ids import NanoIds
 from gateway.storage.packing import dump_blocks, dump_positions, dump_usage, pack_lengths
 
 MODEL = "claude-sonnet-5-5"
@@ -47,9 +47,10 @@ def fill(path: Path, sessions: int) -> str:
             database.execute(f"DROP INDEX {name}")
         (last,) = database.execute("SELECT coalesce(max(session_no), 0) FROM sessions").fetchone()
         numbers = count(last + 1)
-        middle = ""
+        middle, clock = "", _Then()
+        ids = NanoIds(clock)
         for done in range(0, sessions, AT_ONCE):
-            held = [_Held(next(numbers)) for _ in range(min(AT_ONCE, sessions - done))]
+            held = [_Held(next(numbers), clock, ids) for _ in range(min(AT_ONCE, sessions - done))]
             middle = middle if done > sessions // 2 else held[len(held) // 2].session
             database.execute("BEGIN")
             for table in ("sessions", "messages", "turns", "usage_records", "usage_totals"):
@@ -67,20 +68,33 @@ def fill(path: Path, sessions: int) -> str:
     return middle
 
 
+class _Then:
+    """The clock of sessions that are as old as their number says."""
+
+    def __init__(self) -> None:
+        self.ms = FIRST_MS
+
+    def now_ms(self) -> int:
+        return self.ms
+
+    def monotonic(self) -> float:
+        return self.ms / 1000
+
+
 class _Held:
     """One session's names."""
 
-    __slots__ = ("answer", "no", "question", "session", "turn")
+    __slots__ = ("answer", "at", "no", "question", "session", "turn")
 
-    def __init__(self, no: int) -> None:
+    def __init__(self, no: int, clock: _Then, ids: NanoIds) -> None:
         self.no = no
-        name = secrets.token_urlsafe(16)
-        self.session = f"s{name[1:21]}"
-        self.turn, self.question, self.answer = f"turn_{name}", f"msg_q{name}", f"msg_a{name}"
+        self.at = clock.ms = FIRST_MS + no * APART_MS
+        self.session, self.turn = ids.session(), ids.turn()
+        self.question, self.answer = ids.message(), ids.message()
 
     def rows(self, table: str) -> Iterator[dict[str, Any]]:
         """What the table holds of it."""
-        at = FIRST_MS + self.no * APART_MS
+        at = self.at
         if table == "sessions":
             yield {
                 "session_no": self.no,

@@ -81,7 +81,8 @@ class App:
     async def _open(self, opened: AsyncExitStack) -> None:
         config = self._config
         config.home.mkdir(mode=0o700, parents=True, exist_ok=True)
-        clock, ids = SystemClock(), NanoIds()
+        clock = SystemClock()
+        ids = NanoIds(clock)
         store = await Database.open(config.home / "agentspace.db")
         opened.push_async_callback(store.close)
         # From here on the home is ours alone.

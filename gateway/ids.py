@@ -4,30 +4,39 @@ import os
 
 from nanoid.resources import alphabet, size
 
+from gateway.usecases.ports import Clock
+
+TIME_CHARACTERS = 6
+RANDOM_CHARACTERS = size - TIME_CHARACTERS
+# In the order of their bytes, and without `-`: a command line would take an id that begins with it for an option.
+_DIGITS = "".join(sorted(alphabet)).removeprefix("-")
 _POOL_BYTES = 4096
 # One character for each byte; 64 characters divide 256 values evenly, so none is likelier than another.
 _CHARACTERS = bytes(ord(alphabet[byte % len(alphabet)]) for byte in range(256))
 
 
 class NanoIds:
-    """Implements the Ids port with nanoids: 21 characters of A-Z, a-z, 0-9, _ and -, 126 random bits.
+    """Implements the Ids port: 21 characters of nanoid's alphabet, of which 6 are the present second and 15 random, 90
+    bits of them.
 
-    Random bytes are fetched for many ids at once: asking the system lets the interpreter go, and under load the event
-    loop gets it back only when another thread is done.
+    Ids of one time sort next to each other, so what is written together lies together in every index by id: a commit
+    changes fewer pages, and the pages of a large store that matter fit in memory. Random bytes are fetched for many ids
+    at once: asking the system lets the interpreter go, and under load the event loop gets it back only when another
+    thread is done.
     """
 
-    __slots__ = ("_at", "_pool")
+    __slots__ = ("_at", "_clock", "_pool", "_prefix", "_second")
 
-    def __init__(self) -> None:
+    def __init__(self, clock: Clock) -> None:
+        self._clock = clock
+        self._second = -1
+        self._prefix = ""
         self._pool = ""
         self._at = 0
 
     def session(self) -> str:
-        """A bare nanoid, as the original's sessions have. Never begins with `-`: a command line would take it for an
-        option."""
-        while (fresh := self._nanoid()).startswith("-"):
-            pass
-        return fresh
+        """Bare, as the original's sessions have it."""
+        return self._nanoid()
 
     def turn(self) -> str:
         """With the prefix `turn_`."""
@@ -38,10 +47,22 @@ class NanoIds:
         return f"msg_{self._nanoid()}"
 
     def _nanoid(self) -> str:
+        second = self._clock.now_ms() // 1000
+        if second != self._second:
+            self._second, self._prefix = second, _written(second)
         start = self._at
-        self._at = end = start + size
+        self._at = end = start + RANDOM_CHARACTERS
         if end > len(self._pool):
             self._pool = os.urandom(_POOL_BYTES).translate(_CHARACTERS).decode("ascii")
-            start, self._at = 0, size
-            end = size
-        return self._pool[start:end]
+            start, self._at = 0, RANDOM_CHARACTERS
+            end = RANDOM_CHARACTERS
+        return self._prefix + self._pool[start:end]
+
+
+def _written(second: int) -> str:
+    """A second since 1970 as characters that sort as it does, for the next 1,900 years."""
+    digits = ""
+    for _ in range(TIME_CHARACTERS):
+        second, digit = divmod(second, len(_DIGITS))
+        digits = _DIGITS[digit] + digits
+    return digits

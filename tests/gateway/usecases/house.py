@@ -209,7 +209,7 @@ class House:
         self.provider = provider or GatedProvider()
         self.live = LiveSessions(store)
         self.ended: list[Turn] = []
-        catalog, ids = BuiltInCatalog(), NanoIds()
+        catalog, ids = BuiltInCatalog(), NanoIds(self.clock)
         self.checkpoints = Checkpoints(store, self.live)
         self.run = RunTurn(
             store=store,

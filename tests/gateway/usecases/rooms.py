@@ -52,7 +52,7 @@ def live(store: Database) -> LiveSessions:
 
 @pytest.fixture
 def sessions(store: Database, clock: StillClock) -> ManageSessions:
-    return ManageSessions(store=store, catalog=BuiltInCatalog(), clock=clock, ids=NanoIds(), default_model=MODEL)
+    return ManageSessions(store=store, catalog=BuiltInCatalog(), clock=clock, ids=NanoIds(clock), default_model=MODEL)
 
 
 Talk = Callable[..., list[Message]]
@@ -63,7 +63,7 @@ def talk(clock: StillClock) -> Callable[[Transaction, Session, str], list[Messag
     """Stores turns, in a transaction: each word is asked, and answered in capitals; `word?` is not answered."""
 
     def stored(tx: Transaction, session: Session, words: str) -> list[Message]:
-        ids = NanoIds()
+        ids = NanoIds(clock)
         messages = []
         for word in words.split():
             turn = ids.turn()
@@ -79,7 +79,7 @@ def talk(clock: StillClock) -> Callable[[Transaction, Session, str], list[Messag
 
 
 def a_turn(session: Session, state: int) -> Turn:
-    ids = NanoIds()
+    ids = NanoIds(StillClock())
     return Turn(ids.turn(), session.session_id, ids.message(), state, MODEL, 1)
 
 

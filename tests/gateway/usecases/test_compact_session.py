@@ -14,7 +14,7 @@ from tests.gateway.usecases.rooms import StillClock, Talk, a_turn, refused, text
 
 @pytest.fixture
 def compact_session(store: Database, live: LiveSessions, clock: StillClock) -> CompactSession:
-    return CompactSession(store=store, live=live, clock=clock, ids=NanoIds())
+    return CompactSession(store=store, live=live, clock=clock, ids=NanoIds(clock))
 
 
 async def test_the_summary_replaces_what_is_before_the_kept(

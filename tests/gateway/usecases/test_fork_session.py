@@ -12,7 +12,7 @@ from tests.gateway.usecases.rooms import StillClock, Talk, refused, texts
 
 @pytest.fixture
 def fork_session(store: Database, clock: StillClock) -> ForkSession:
-    return ForkSession(store=store, clock=clock, ids=NanoIds())
+    return ForkSession(store=store, clock=clock, ids=NanoIds(clock))
 
 
 async def test_a_fork_ends_with_the_message_named(
