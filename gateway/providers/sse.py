@@ -3,6 +3,8 @@ read, so it is short on purpose: no event objects, no decoding, event names are 
 """
 
 MAX_EVENT_BYTES = 16 * 1024 * 1024
+# A number, because looking for bytes in bytes makes and drops an exception each time.
+_CR = ord("\r")
 
 
 class SseError(ValueError):
@@ -24,7 +26,7 @@ class SseParser:
         Comments and other fields are left out, so are events without data. Raises SseError.
         """
         cut = chunk.rfind(b"\n") + 1
-        if b"\r" in chunk:
+        if _CR in chunk:
             # Lines may end in a lone CR; one at the very end may be half of a CRLF and has to wait.
             cut = max(cut, chunk.rfind(b"\r", 0, -1) + 1)
         if not cut:

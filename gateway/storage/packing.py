@@ -13,18 +13,21 @@ from gateway.domain.turn import TurnError, TurnPositions
 from gateway.domain.usage import Charge, TokenCounts, TurnUsage
 
 
-def pack_numbers(numbers: Iterable[int]) -> bytes:
-    """Numbers >= 0, seven bits a byte, low bits first; the high bit says that more follow."""
+def pack_numbers(numbers: Iterable[int]) -> bytearray:
+    """Numbers >= 0, seven bits a byte, low bits first; the high bit says that more follow.
+
+    The driver takes a bytearray as it is, and looks for an adapter whenever it is given bytes.
+    """
     packed = bytearray()
     for number in numbers:
         while number > 127:
             packed.append(number & 127 | 128)
             number >>= 7
         packed.append(number)
-    return bytes(packed)
+    return packed
 
 
-def unpack_numbers(packed: bytes) -> list[int]:
+def unpack_numbers(packed: bytes | bytearray) -> list[int]:
     """What pack_numbers was given."""
     numbers: list[int] = []
     number = shift = 0
@@ -38,12 +41,12 @@ def unpack_numbers(packed: bytes) -> list[int]:
     return numbers
 
 
-def pack_lengths(chunk_lengths: Sequence[Sequence[int]]) -> bytes:
+def pack_lengths(chunk_lengths: Sequence[Sequence[int]]) -> bytearray:
     """Per block: how many chunks, then their lengths."""
     return pack_numbers(number for lengths in chunk_lengths for number in (len(lengths), *lengths))
 
 
-def unpack_lengths(packed: bytes) -> tuple[tuple[int, ...], ...]:
+def unpack_lengths(packed: bytes | bytearray) -> tuple[tuple[int, ...], ...]:
     """What pack_lengths was given."""
     numbers = unpack_numbers(packed)
     blocks: list[tuple[int, ...]] = []
