@@ -13,7 +13,7 @@ from agentspace.cli import http, render
 from agentspace.cli.options import FAILED, Target, client_options
 from agentspace.client import discovery
 from agentspace.client.conversation import Client
-from agentspace.client.errors import AgentSpaceError
+from agentspace.client.errors import AgentSpaceError, UnreachableError
 
 OLDEST_PYTHON = (3, 11)
 
@@ -31,12 +31,16 @@ class Finding:
 @client_options
 def doctor(target: Target) -> None:
     """Look for what is wrong. Exits 1 if anything is."""
-    server = target.server()
     findings = [python(), home(target.home), *private(target.home), tables()]
-    reached = reachable(server)
-    findings += reached
-    if reached[0].ok:
-        findings += asyncio.run(rights(server))
+    try:
+        server = target.server()
+    except UnreachableError as error:
+        findings.append(Finding("server", False, f"{error.message}; run: agentspace up --home {target.home}"))
+    else:
+        reached = reachable(server)
+        findings += reached
+        if reached[0].ok:
+            findings += asyncio.run(rights(server))
     healthy = all(finding.ok for finding in findings)
     if target.as_json:
         parts = [{"name": item.name, "ok": item.ok, "detail": item.detail} for item in findings]

@@ -21,15 +21,21 @@ FAILED, UNREACHABLE, DENIED, TURN_FAILED, INTERRUPTED = 1, 3, 4, 5, 130
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """What the shared options say. as_json: print frames instead of text."""
+    """What the shared options say. named_home: the home that was named, if one was. as_json: print frames instead of
+    text."""
 
     url: str | None
-    home: Path
+    named_home: Path | None
     as_json: bool
 
+    @property
+    def home(self) -> Path:
+        """The home folder."""
+        return discovery.home_folder(self.named_home)
+
     def server(self) -> discovery.Server:
-        """The server to talk to."""
-        return discovery.find_server(self.url, self.home)
+        """The server to talk to. Raises UnreachableError when none runs for a home that was named."""
+        return discovery.find_server(self.url, self.named_home)
 
 
 class Failure(click.ClickException):
@@ -71,7 +77,7 @@ def client_options(command: Callable[..., Any]) -> Callable[..., Any]:
     @click.option("--url", help="The server, for instance http://127.0.0.1:3271.  [env: AGENTSPACE_URL]")
     @functools.wraps(command)
     def wrapped(*args: Any, url: str | None, home: Path | None, as_json: bool, **kwargs: Any) -> Any:
-        return command(Target(url, discovery.home_folder(home), as_json), *args, **kwargs)
+        return command(Target(url, home, as_json), *args, **kwargs)
 
     return wrapped
 

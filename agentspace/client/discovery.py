@@ -1,6 +1,6 @@
 """Finds the running server and the token for it. Called by the CLI; reads the environment and the home folder.
 
-The order: an explicit URL, AGENTSPACE_URL, the home's runtime.json, http://127.0.0.1:3271.
+The order: an explicit URL, AGENTSPACE_URL, the home's runtime.json, and, if no home was named, http://127.0.0.1:3271.
 """
 
 import json
@@ -8,6 +8,8 @@ import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+
+from agentspace.client.errors import unreachable
 
 DEFAULT_URL = "http://127.0.0.1:3271"
 
@@ -45,7 +47,8 @@ def home_folder(explicit: str | Path | None = None, environ: Mapping[str, str] |
 def find_server(
     url: str | None = None, home: str | Path | None = None, environ: Mapping[str, str] | None = None
 ) -> Server:
-    """The server to talk to.
+    """The server to talk to. Raises UnreachableError when none runs for a home that was named: another home's server,
+    which may have taken the default port, is somebody else.
 
     AGENTSPACE_TOKEN is sent wherever it is set. The token file of the home is sent only to the server that the same
     home's runtime.json names, on loopback, and never to a URL that somebody gave.
@@ -58,6 +61,8 @@ def find_server(
         return Server(given.rstrip("/"), token, "AGENTSPACE_URL")
     folder = home_folder(home, environ)
     runtime = read_runtime(folder)
+    if runtime is None and (home or environ.get("AGENTSPACE_HOME")):
+        raise unreachable(f"no server runs for {folder}")
     if runtime is None:
         return Server(DEFAULT_URL, token, "default")
     return Server(f"http://127.0.0.1:{runtime.port}", token or read_token(folder), "runtime.json")

@@ -27,6 +27,8 @@ WAITING_FRAMES = 1024
 """How many frames of one request may wait for their reader before the connection stops reading."""
 DENIED_CODES = frozenset({1008, 3000, 3003, 4401, 4403})
 """Close codes that say no to the credentials."""
+FINAL_CODES = frozenset({1002, 1003, 1007, 1009})
+"""Close codes that say no to what was sent: sent again it would be refused again."""
 
 
 class Socket:
@@ -114,8 +116,16 @@ class Socket:
             await asyncio.gather(self._reader, return_exceptions=True)
 
     async def _send(self, frame: Frame) -> None:
+        text = json.dumps(frame, ensure_ascii=False, separators=(",", ":")).encode("utf-8", "surrogatepass")
+        largest = (self.hello.get("limits") or {}).get("maxFrameBytes")
+        if largest and len(text) > largest:
+            raise errors.build(
+                "INVALID_MESSAGE",
+                f"{frame['type']} would be a frame of {len(text)} bytes; the server takes at most {largest}",
+                metadata={"limit": str(largest)},
+            )
         try:
-            await self._connection.send(json.dumps(frame, ensure_ascii=False, separators=(",", ":")))
+            await self._connection.send(text, text=True)
         except ConnectionClosed as error:
             raise _closed(error, "the server") from error
 
@@ -161,4 +171,6 @@ def from_frame(frame: Mapping[str, Any]) -> AgentSpaceError:
 def _closed(error: Exception, url: str) -> AgentSpaceError:
     if isinstance(error, ConnectionClosed) and error.rcvd is not None and error.rcvd.code in DENIED_CODES:
         return errors.build("UNAUTHENTICATED", error.rcvd.reason or "the token was refused")
+    if isinstance(error, ConnectionClosed) and error.rcvd is not None and error.rcvd.code in FINAL_CODES:
+        return errors.build("INVALID_MESSAGE", error.rcvd.reason or "the server cannot read what was sent")
     return unreachable(f"{url} closed the connection")

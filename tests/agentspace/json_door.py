@@ -18,6 +18,7 @@ class JsonDoor:
 
     def __init__(self) -> None:
         self.url = ""
+        self.limits = {"maxFrameBytes": 1024 * 1024}
         self.deltas = ["Hel", "lo ", "wor", "ld"]
         self.drops: list[int] = []
         self.replies: dict[str, Frame] = {}
@@ -55,7 +56,8 @@ class JsonDoor:
         self.authorization.append(request.headers.get("Authorization"))
         socket = web.WebSocketResponse(protocols=("agentspace.v2",))
         await socket.prepare(request)
-        await socket.send_json({"type": "hello", "protocol": "agentspace.v2", "principal": "local", "scopes": ["chat"]})
+        hello = {"protocol": "agentspace.v2", "principal": "local", "scopes": ["chat"], "limits": self.limits}
+        await socket.send_json({"type": "hello", **hello})
         player = Player(self, socket, request, self.drops.pop(0) if self.drops else None)
         tasks: list[asyncio.Task[None]] = []
         async for said in socket:

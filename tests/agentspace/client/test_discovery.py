@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from agentspace.client.discovery import Server, environment, find_server, home_folder, read_runtime
+from agentspace.client.errors import UnreachableError
 
 
 @pytest.fixture
@@ -40,7 +41,7 @@ def test_a_stale_or_broken_file_names_nobody(tmp_path: Path, text: str) -> None:
     (tmp_path / "runtime.json").write_text(text, encoding="utf-8")
     (tmp_path / "token").write_text("operator", encoding="ascii")
     assert read_runtime(tmp_path) is None
-    assert find_server(home=tmp_path, environ={}) == Server("http://127.0.0.1:3271", None, "default")
+    assert_no_server(tmp_path)
 
 
 def test_a_file_of_a_dead_process_names_nobody(home: Path) -> None:
@@ -49,6 +50,20 @@ def test_a_file_of_a_dead_process_names_nobody(home: Path) -> None:
     said = {"pid": child, "port": 4000, "grpcPort": 4001, "startedAt": ""}
     (home / "runtime.json").write_text(json.dumps(said), encoding="utf-8")
     assert read_runtime(home) is None
+
+
+def assert_no_server(home: Path) -> None:
+    """Of a home that was named, and so nobody else's server will do."""
+    for named, environ in ((home, {}), (None, {"AGENTSPACE_HOME": str(home)})):
+        with pytest.raises(UnreachableError, match=f"no server runs for {home}"):
+            find_server(None, named, environ)
+
+
+def test_without_a_word_about_the_home_the_default_port_is_tried(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    assert find_server(environ={}) == Server("http://127.0.0.1:3271", None, "default")
 
 
 def test_home_folder(tmp_path: Path) -> None:

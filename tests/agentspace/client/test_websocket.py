@@ -6,7 +6,7 @@ import sys
 import pytest
 from aiohttp import web
 
-from agentspace.client.errors import DeniedError, NotFoundError, UnreachableError
+from agentspace.client.errors import DeniedError, InvalidRequestError, NotFoundError, UnreachableError
 from agentspace.client.websocket import Socket, from_frame, gateway_url
 from tests.agentspace.json_door import json_door
 
@@ -44,6 +44,18 @@ async def test_answers_find_their_requests() -> None:
         await socket.close()
 
 
+async def test_a_frame_larger_than_the_server_takes_is_not_sent() -> None:
+    async with json_door() as door:
+        door.limits = {"maxFrameBytes": 2000}
+        socket = await Socket.open(door.url)
+        with pytest.raises(InvalidRequestError, match="at most 2000"):
+            await socket.request("a", content="é" * 1000)
+        door.replies = {"a": {"type": "a"}}
+        await socket.request("a", content="é" * 900)
+        assert [len(frame["content"]) for frame in door.received] == [900]
+        await socket.close()
+
+
 async def refused(status: int) -> Exception:
     """What opening a connection raises when the handshake is answered with a status."""
 
@@ -69,11 +81,14 @@ async def test_a_refused_handshake_says_why() -> None:
     assert isinstance(await refused(503), UnreachableError)
 
 
-async def test_a_refused_token_closes_with_its_code() -> None:
+@pytest.mark.parametrize(
+    ("code", "kind"), [(4401, DeniedError), (1009, InvalidRequestError), (1007, InvalidRequestError)]
+)
+async def test_a_close_that_trying_again_would_not_help(code: int, kind: type[Exception]) -> None:
     async def close(request: web.Request) -> web.WebSocketResponse:
         socket = web.WebSocketResponse(protocols=("agentspace.v2",))
         await socket.prepare(request)
-        await socket.close(code=4401, message=b"the token is unknown")
+        await socket.close(code=code, message=b"not like this")
         return socket
 
     app = web.Application()
@@ -81,7 +96,7 @@ async def test_a_refused_token_closes_with_its_code() -> None:
     runner = web.AppRunner(app)
     await runner.setup()
     await web.TCPSite(runner, "127.0.0.1", 0).start()
-    with pytest.raises(DeniedError, match="the token is unknown"):
+    with pytest.raises(kind, match="not like this"):
         await Socket.open(f"http://127.0.0.1:{runner.addresses[0][1]}", "bad")
     await runner.cleanup()
 
