@@ -39,7 +39,7 @@ RETRY_SECONDS = 0.05
 """How long to wait after a call that ended without a response; doubled each time."""
 LONGEST_RETRY_SECONDS = 2.0
 OPTIONS = [
-    ("grpc.max_receive_message_length", 16 * 1024 * 1024),
+    ("grpc.max_receive_message_length", 64 * 1024 * 1024),
     ("grpc.max_send_message_length", 16 * 1024 * 1024),
     # A gateway that comes back is found within a second.
     ("grpc.initial_reconnect_backoff_ms", 100),

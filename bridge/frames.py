@@ -16,6 +16,8 @@ from agentspace.v1.frame_pb2 import ClientFrame, ServerFrame
 from bridge import decoding, encoding
 from bridge.decoding import FrameError
 
+ID_CHARACTERS = 256
+"""The longest id of a request: every frame of its answer carries it."""
 UNKNOWN_TYPE_ECHO = 64
 """The longest unknown frame type that is repeated in the error, in characters."""
 BRACE = ord("{")
@@ -57,6 +59,8 @@ class Codec:
             if request_id is None:
                 raise FrameError("id", "a string", message="id is missing: it must be a string") from None
             raise error from None
+        if len(request_id) > ID_CHARACTERS:
+            raise FrameError("id", f"at most {ID_CHARACTERS} characters")
         kind = value.get("type")
         known = self._decoders.get(kind) if isinstance(kind, str) else None
         if known is None:

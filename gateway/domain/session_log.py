@@ -159,7 +159,7 @@ class SessionLog:
             if skip < entry.count:
                 for event in self._events(entry, skip):
                     yield event
-                    limit -= len(event.delta) if isinstance(event, _DELTAS) else 256
+                    limit -= len(event.delta) if isinstance(event, _DELTAS) else event.ByteSize()
                     if limit <= 0:
                         break
             index += 1

@@ -9,42 +9,58 @@ what it has.
 import asyncio
 from collections import deque
 from collections.abc import Callable, Coroutine, Iterable, Sequence
+from functools import partial
 from typing import Any
 
 from google.protobuf.message import Message
 
-from agentspace.v1 import annotations_pb2, error_pb2, frame_pb2, gateway_service_pb2
+from agentspace.v1 import error_pb2, frame_pb2, gateway_service_pb2
 from gateway.domain import turn_event
 from gateway.domain.access import Credentials, Principal
 from gateway.domain.error import GatewayError, invalid
-from gateway.rpc.methods import Calls, Feed, Method, members_by_type
+from gateway.rpc.frames import FRAME_TYPE, LEVEL, frame_bytes
+from gateway.rpc.methods import Calls, Feed, Method
 
 DEFAULT_WINDOW_BYTES = 1024 * 1024
 TAKE_CHARACTERS = 64 * 1024
 BATCH_FRAMES = 512
+BATCH_BYTES = 4 * 1024 * 1024
+"""A batch ends with the frame that brings it to so much."""
+FRAME_BYTES = 32 * 1024 * 1024
+"""The largest answer that is sent. With a batch ahead of it, it still fits into what gRPC takes, see server."""
 REQUESTS_AT_ONCE = 256
+ANSWERS_AT_ONCE = 4
+"""How many requests of a channel are worked on whose answers may be large: these wait in memory, window or not."""
+SMALL_AND_LATE = "turn.wait"
+"""The reading frame that does not count among them."""
+REQUEST_ID_CHARACTERS = 256
+REFUSALS_BYTES = 256 * 1024
+"""How far over its window a channel may come by being told that it asks too much."""
+HELD_BYTES = 8 * 1024 * 1024
+"""How large the requests of a channel that are held back may be together."""
 CHANNELS_AT_ONCE = 100_000
 
 Delivery = tuple[Message, int, Sequence[tuple[int, str]]]
 """What some channels get: the member of a ServerFrame, or a ChannelClosed; how many bytes the ServerFrame would have;
 and to whom it goes, as (channel, id of the request)."""
 
-FRAME_MEMBERS = members_by_type(frame_pb2.ServerFrame, "body")
-"""The name of a ServerFrame's member by the class of its value."""
-_FIELDS = {cls: frame_pb2.ServerFrame.DESCRIPTOR.fields_by_name[name] for cls, name in FRAME_MEMBERS.items()}
-_LEVEL = {cls: field.GetOptions().Extensions[annotations_pb2.frame].level for cls, field in _FIELDS.items()}
-_HEAD_BYTES = {cls: 2 if field.number < 16 else 3 for cls, field in _FIELDS.items()}
-"""What a member takes before its first byte, if it has less than 128: its tag and its length."""
-_FRAME_TYPE = {
-    field.name: field.GetOptions().Extensions[annotations_pb2.frame].type
-    for field in frame_pb2.ClientFrame.DESCRIPTOR.oneofs_by_name["body"].fields
-}
-
 
 class _Channel:
     """One client connection."""
 
-    __slots__ = ("caller", "held", "level", "number", "reads", "streams", "tasks", "unacknowledged", "window")
+    __slots__ = (
+        "answering",
+        "caller",
+        "held",
+        "held_bytes",
+        "level",
+        "number",
+        "reads",
+        "streams",
+        "tasks",
+        "unacknowledged",
+        "window",
+    )
 
     def __init__(self, number: int, caller: Principal, level: int, window: int) -> None:
         self.number = number
@@ -53,15 +69,26 @@ class _Channel:
         self.window = window
         self.unacknowledged = 0
         self.streams: set[_Stream] = set()
+        """Requests that a feed answers, those whose feed is still to come included."""
         self.tasks: set[asyncio.Task[None]] = set()
+        """Requests that one message answers."""
         self.reads: set[asyncio.Task[None]] = set()
         """Those of the tasks that may end with the channel."""
-        self.held: deque[frame_pb2.ClientFrame] = deque()
+        self.answering: set[asyncio.Task[None] | _Stream] = set()
+        """Requests whose first answer may be large and has not been collected, or is not there yet."""
+        self.held: deque[tuple[frame_pb2.ClientFrame, int]] = deque()
+        """Requests that wait, with their sizes."""
+        self.held_bytes = 0
 
     @property
     def full(self) -> bool:
         """What is on its way fills the window."""
         return self.unacknowledged >= self.window
+
+    @property
+    def busy(self) -> bool:
+        """What it asks has to wait."""
+        return self.full or len(self.answering) >= ANSWERS_AT_ONCE
 
     @property
     def requests(self) -> int:
@@ -163,6 +190,7 @@ class Connection:
     def _close(self, channel: _Channel) -> None:
         self._channels.pop(channel.number, None)
         channel.held.clear()
+        channel.held_bytes = 0
         for task in channel.reads:
             task.cancel()
         for stream in tuple(channel.streams):
@@ -175,42 +203,71 @@ class Connection:
 
     def _go_on(self, channel: _Channel) -> None:
         """There may be room in the window again."""
-        if channel.full:
-            return
-        for stream in channel.streams:
-            stream.wake()
-        held, channel.held = channel.held, deque()
-        for frame in held:
-            self._frame(channel, frame)
+        if not channel.full:
+            for stream in channel.streams:
+                stream.wake()
+            self._take_up(channel)
+
+    def _take_up(self, channel: _Channel) -> None:
+        """Go on with what is held back."""
+        while channel.held and not channel.busy:
+            frame, size = channel.held.popleft()
+            channel.held_bytes -= size
+            self._start(channel, frame)
 
     def _frame(self, channel: _Channel, frame: frame_pb2.ClientFrame) -> None:
         body = frame.WhichOneof("body")
-        if body is None:
+        if len(frame.id) > REQUEST_ID_CHARACTERS:
+            # Each frame of the answer would carry it, and no window counts it.
+            self._refuse(channel)
+        elif body is None:
             self._answer(channel, frame.id, turn_event.error_message(invalid("type", "expected a known frame")))
         elif body == "session_unwatch":
             self._unwatch(channel, frame.id, frame.session_unwatch.session_id)
-        elif channel.requests >= REQUESTS_AT_ONCE and channel.full:
-            self._refuse(channel)
         elif channel.requests >= REQUESTS_AT_ONCE:
-            error = GatewayError(
-                error_pb2.ERROR_REASON_TOO_MANY_STREAMS,
-                f"{REQUESTS_AT_ONCE} requests are open on this connection",
-                metadata={"limit": str(REQUESTS_AT_ONCE)},
-            )
-            self._answer(channel, frame.id, turn_event.error_message(error))
-        elif channel.full:
-            # Its answer would wait here for a peer that does not read.
-            channel.held.append(frame)
+            self._refuse_one(channel, frame, f"{REQUESTS_AT_ONCE} requests are open on this connection")
+        elif not (channel.held or channel.busy):
+            self._start(channel, frame)
+        elif channel.held_bytes + (size := frame.ByteSize()) > HELD_BYTES:
+            self._refuse_one(channel, frame, f"{HELD_BYTES} bytes of requests wait on this connection")
         else:
-            method = self._methods[_FRAME_TYPE[body]]
-            request: Message = getattr(frame, body)
-            serve = self._serve_unary if method.stream is None else self._serve_stream
-            task = self._spawn(serve(channel, frame.id, method, request))
-            channel.tasks.add(task)
-            task.add_done_callback(channel.tasks.discard)
-            if method.safe and method.stream is None:
-                channel.reads.add(task)
-                task.add_done_callback(channel.reads.discard)
+            # Its answer would wait here for a peer that does not read, or has much to read first.
+            channel.held.append((frame, size))
+            channel.held_bytes += size
+
+    def _refuse_one(self, channel: _Channel, frame: frame_pb2.ClientFrame, why: str) -> None:
+        if channel.unacknowledged >= channel.window + REFUSALS_BYTES:
+            # It does not read this either.
+            self._refuse(channel)
+            return
+        error = GatewayError(error_pb2.ERROR_REASON_TOO_MANY_STREAMS, why, metadata={"limit": str(REQUESTS_AT_ONCE)})
+        self._answer(channel, frame.id, turn_event.error_message(error))
+
+    def _start(self, channel: _Channel, frame: frame_pb2.ClientFrame) -> None:
+        body = frame.WhichOneof("body")
+        assert body is not None
+        method = self._methods[FRAME_TYPE[body]]
+        request: Message = getattr(frame, body)
+        if method.stream is not None:
+            watched = getattr(request, "session_id", "") if method.frame == "session.watch" else ""
+            stream = _Stream(self, channel, frame.id, watched)
+            channel.streams.add(stream)
+            if watched:
+                channel.answering.add(stream)
+            self._spawn(self._serve_stream(stream, method, request))
+            return
+        task = self._spawn(self._serve_unary(channel, frame.id, method, request))
+        channel.tasks.add(task)
+        if method.safe:
+            channel.reads.add(task)
+            if method.frame != SMALL_AND_LATE:
+                channel.answering.add(task)
+        task.add_done_callback(partial(self._served, channel))
+
+    def _served(self, channel: _Channel, task: "asyncio.Task[None]") -> None:
+        for tasks in (channel.tasks, channel.answering, channel.reads):
+            tasks.discard(task)
+        self._take_up(channel)
 
     async def _serve_unary(self, channel: _Channel, request_id: str, method: Method, request: Message) -> None:
         try:
@@ -219,19 +276,20 @@ class Connection:
             response = turn_event.error_message(error)
         self._answer(channel, request_id, response)
 
-    async def _serve_stream(self, channel: _Channel, request_id: str, method: Method, request: Message) -> None:
-        watched = getattr(request, "session_id", "") if method.frame == "session.watch" else ""
-        stream = _Stream(self, channel, request_id, watched)
+    async def _serve_stream(self, stream: _Stream, method: Method, request: Message) -> None:
+        channel = stream.channel
         try:
             feed = await self._calls.stream(method, request, channel.caller, stream.wake)
         except GatewayError as error:
-            self._answer(channel, request_id, turn_event.error_message(error))
+            if stream in channel.streams:
+                self._end(stream)
+                self._answer(channel, stream.recipient[1], turn_event.error_message(error))
             return
-        if channel.number not in self._channels:
+        if stream not in channel.streams:
+            # The channel was closed, or nobody watches any more.
             feed.close()
             return
         stream.feed = feed
-        channel.streams.add(stream)
         stream.wake()
 
     def _unwatch(self, channel: _Channel, request_id: str, session: str) -> None:
@@ -239,13 +297,26 @@ class Connection:
         for stream in tuple(channel.streams):
             if stream.watched and stream.watched.rsplit(":", 1)[-1] == wanted:
                 self._end(stream)
+        for waiting in tuple(channel.held):
+            watch = waiting[0].session_watch.session_id
+            if watch and watch.rsplit(":", 1)[-1] == wanted:
+                channel.held.remove(waiting)
+                channel.held_bytes -= waiting[1]
         self._answer(channel, request_id, frame_pb2.SessionUnwatched(session_id=wanted))
 
     def _end(self, stream: _Stream) -> None:
-        stream.channel.streams.discard(stream)
+        channel = stream.channel
+        channel.streams.discard(stream)
         self.awake.pop(stream, None)
         if stream.feed is not None:
             stream.feed.close()
+        if stream in channel.answering:
+            self._answered(stream)
+
+    def _answered(self, stream: _Stream) -> None:
+        """What it began with is on its way, or is not wanted any more."""
+        stream.channel.answering.discard(stream)
+        self._take_up(stream.channel)
 
     # --- out --------------------------------------------------------------------------------------------------------
 
@@ -260,8 +331,13 @@ class Connection:
         self._signal()
 
     def _answer(self, channel: _Channel, request_id: str, body: Message) -> None:
-        if channel.number in self._channels:
+        if self._channels.get(channel.number) is channel:
             size = frame_bytes(body)
+            if size > FRAME_BYTES:
+                body = turn_event.error_message(
+                    GatewayError(error_pb2.ERROR_REASON_INVALID_MESSAGE, f"the answer would have {size} bytes")
+                )
+                size = frame_bytes(body)
             channel.unacknowledged += size
             self._answers.append((body, size, [(channel.number, request_id)]))
             self.urgent = True
@@ -276,13 +352,15 @@ class Connection:
         """The next batch; empty when there is nothing, until `on_ready` is called again."""
         self.urgent = False
         batch: list[Delivery] = []
-        while self._answers and len(batch) < BATCH_FRAMES:
+        room = BATCH_BYTES
+        while self._answers and len(batch) < BATCH_FRAMES and room > 0:
             batch.append(self._answers.popleft())
+            room -= batch[-1][1]
         awake, self.awake = self.awake, {}
         # What one list of items became: watchers at the same place of a log are given the same list.
         given: dict[tuple[int, int], tuple[Sequence[Message], list[tuple[int, str]], int]] = {}
         for stream in awake:
-            if len(batch) >= BATCH_FRAMES:
+            if len(batch) >= BATCH_FRAMES or room <= 0:
                 self.awake[stream] = None
                 continue
             channel, feed = stream.channel, stream.feed
@@ -297,15 +375,18 @@ class Connection:
                 else:
                     recipients, total = [stream.recipient], 0
                     for item in items:
-                        if _LEVEL[type(item)] <= level:
+                        if LEVEL[type(item)] <= level:
                             size = frame_bytes(item)
                             total += size
                             batch.append((item, size, recipients))
+                    room -= total
                     # With the list itself: ids are only unique among the living.
                     given[place] = items, recipients, total
                 channel.unacknowledged += total
             if feed.done:
                 self._end(stream)
+            elif stream in channel.answering:
+                self._answered(stream)
         if self.ending and not (self._answers or self.awake):
             batch.append(_closed(list(self._channels), gateway_service_pb2.CLOSE_REASON_RESTART))
             self.close()
@@ -313,14 +394,6 @@ class Connection:
         if self.is_ready:
             self.on_ready()
         return batch
-
-
-def frame_bytes(body: Message) -> int:
-    """The size on the wire of the ServerFrame with this member."""
-    size = body.ByteSize()
-    head = _HEAD_BYTES[type(body)]
-    # A length has seven bits a byte.
-    return size + head if size < 128 else size + head + (size.bit_length() - 1) // 7
 
 
 def _closed(numbers: list[int], reason: gateway_service_pb2.CloseReason.ValueType) -> Delivery:

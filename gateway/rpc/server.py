@@ -17,7 +17,8 @@ from gateway.domain import turn_event
 from gateway.domain.access import Credentials
 from gateway.domain.error import GatewayError
 from gateway.rpc import direct
-from gateway.rpc.connect import FRAME_MEMBERS, Connection, Delivery
+from gateway.rpc.connect import Connection, Delivery
+from gateway.rpc.frames import FRAME_MEMBERS
 from gateway.rpc.methods import Calls, Method, service_descriptors
 from gateway.rpc.pace import Pace
 

@@ -11,6 +11,7 @@ from gateway.storage.numbers import Numbers
 from gateway.storage.packing import dump_blocks, load_blocks
 from gateway.storage.statement import Link, Row, Statement, limited, value
 from gateway.storage.tables import messages, sessions
+from gateway.usecases.ports import PAGE_CHARACTERS
 
 _c = messages.c
 _FIELDS = ("message_id", "turn_id", "role", "model", "created_ms", "blocks")
@@ -51,6 +52,7 @@ _REPLACE = Statement(
     .values(replaced_in=value("generation")),
     "generation session_id position",
 )
+_BLOCKS = _FIELDS.index("blocks")
 _END = 2**63 - 1
 
 
@@ -97,14 +99,23 @@ class SqlMessages:
 
     def page(
         self, session_id: str, *, after: int | None, limit: int, newest_first: bool, generation: int
-    ) -> list[Message]:
-        """A page; `after` is the position of the last one seen; generation 0 is the present one."""
+    ) -> tuple[list[Message], bool]:
+        """A page, and whether more follow; `after` is the position of the last one seen; generation 0 is the present
+        one."""
         start = after if after is not None else (_END if newest_first else -1)
         if generation:
-            rows = self._link.all(_PAGE_OF_GENERATION[newest_first], session_id, start, generation, generation, limit)
+            paged = _PAGE_OF_GENERATION[newest_first]
+            rows = self._link.each(paged, session_id, start, generation, generation, limit + 1)
         else:
-            rows = self._link.all(_PAGE[newest_first], session_id, start, limit)
-        return [_message(session_id, row) for row in rows]
+            rows = self._link.each(_PAGE[newest_first], session_id, start, limit + 1)
+        page: list[Message] = []
+        room = PAGE_CHARACTERS
+        for row in rows:
+            if len(page) == limit or room <= 0:
+                return page, True
+            page.append(_message(session_id, row))
+            room -= len(row[_BLOCKS])
+        return page, False
 
     def replace_before(self, session_id: str, position: int, generation: int) -> int:
         """Messages of the present generation below `position` end with `generation` - 1; returns how many."""

@@ -1,5 +1,8 @@
 """Sessions in a transaction: the port `Sessions` over their table. Called by use cases, through transaction."""
 
+from collections.abc import Iterator
+from heapq import merge
+
 from sqlalchemy import insert, literal_column, select, tuple_, update
 from sqlalchemy.sql.elements import TextClause
 
@@ -8,6 +11,7 @@ from gateway.domain.session import Session
 from gateway.storage.numbers import Numbers
 from gateway.storage.statement import Link, Row, Statement, limited, value
 from gateway.storage.tables import DELETED, LIVE, sessions
+from gateway.usecases.ports import PAGE_CHARACTERS
 
 _c = sessions.c
 _FIELDS = (
@@ -78,6 +82,7 @@ _PAGES = {
     for which in (LIVE, DELETED)
     for of_agent in (False, True)
 }
+_SYSTEM_PROMPT = _FIELDS.split().index("system_prompt")
 _END = (2**63 - 1, "")
 
 
@@ -134,18 +139,28 @@ class SqlSessions:
             s.session_id,
         )
 
-    def page(self, *, after: tuple[int, str] | None, limit: int, agent_id: str, deleted: bool) -> list[Session]:
-        """Newest first by (created_ms, session_id), those below `after`; with `deleted`, deleted ones among them."""
-        rows = self._rows(after, limit, agent_id, deleted=False)
+    def page(
+        self, *, after: tuple[int, str] | None, limit: int, agent_id: str, deleted: bool
+    ) -> tuple[list[Session], bool]:
+        """A page, newest first by (created_ms, session_id), of those below `after`, with `deleted` deleted ones among
+        them; and whether more follow."""
+        rows = self._rows(after, limit + 1, agent_id, deleted=False)
         if deleted:
-            rows += self._rows(after, limit, agent_id, deleted=True)
-            rows.sort(key=lambda row: (row[3], row[0]), reverse=True)
-        return [Session(*row) for row in rows[:limit]]
+            gone = self._rows(after, limit + 1, agent_id, deleted=True)
+            rows = merge(rows, gone, key=lambda row: (row[3], row[0]), reverse=True)
+        page: list[Session] = []
+        room = PAGE_CHARACTERS
+        for row in rows:
+            if len(page) == limit or room <= 0:
+                return page, True
+            page.append(Session(*row))
+            room -= len(row[_SYSTEM_PROMPT])
+        return page, False
 
-    def _rows(self, after: tuple[int, str] | None, limit: int, agent_id: str, *, deleted: bool) -> list[Row]:
+    def _rows(self, after: tuple[int, str] | None, limit: int, agent_id: str, *, deleted: bool) -> Iterator[Row]:
         statement = _PAGES[deleted, bool(agent_id)]
         agent = (agent_id,) if agent_id else ()
-        return self._link.all(statement, *agent, *(after or _END), limit)
+        return self._link.each(statement, *agent, *(after or _END), limit)
 
     def touch(self, session_id: str, updated_ms: int, position: tuple[int, int] | None = None) -> None:
         """Set updated_ms and count one message more; also sets `position`, (epoch, last_seq), in the same step."""

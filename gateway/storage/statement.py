@@ -5,7 +5,7 @@ several times what SQLite needs for it, so the text is compiled when the module 
 """
 
 import sqlite3
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 from sqlalchemy import BindParameter, Select, bindparam, literal_column
@@ -67,6 +67,10 @@ class Link:
         """Its only row, or None."""
         row: Row | None = self._execute(statement.sql, values).fetchone()
         return row
+
+    def each(self, statement: Statement, *values: Any) -> Iterator[Row]:
+        """Its rows, each read when it is asked for."""
+        return self._execute(statement.sql, values)
 
     def all(self, statement: Statement, *values: Any) -> list[Row]:
         """Its rows."""

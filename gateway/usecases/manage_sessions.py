@@ -12,7 +12,7 @@ from gateway.domain.error import GatewayError, invalid
 from gateway.domain.message import Message
 from gateway.domain.session import Session
 from gateway.usecases.find_session import living_session
-from gateway.usecases.paging import Page, page, page_size, read_token
+from gateway.usecases.paging import Page, page_size, read_token, write_token
 from gateway.usecases.ports import Catalog, Clock, Ids, Store, Transaction
 
 MAX_TITLE_CHARACTERS = 200
@@ -75,10 +75,10 @@ class ManageSessions:
         listing = f"sessions:{deleted:d}:{agent}"
         place = read_token(token, listing, int, str)
         after = None if place is None else (int(place[0]), str(place[1]))
-        found = await self._store.read(
-            lambda tx: tx.sessions.page(after=after, limit=limit + 1, agent_id=agent, deleted=deleted)
+        found, more = await self._store.read(
+            lambda tx: tx.sessions.page(after=after, limit=limit, agent_id=agent, deleted=deleted)
         )
-        return page(found, limit, listing, lambda session: (session.created_ms, session.session_id))
+        return Page(tuple(found), write_token(listing, (found[-1].created_ms, found[-1].session_id)) if more else "")
 
     async def update(self, reference: str, change: SessionChange, mask: Collection[str], etag: str) -> Session:
         """Set the fields that `mask` names, or when it is empty those of `change` that are not empty.
@@ -124,17 +124,17 @@ class ManageSessions:
         place = read_token(token, listing, int, int)
         after = None if place is None else int(place[1])
 
-        def work(tx: Transaction) -> tuple[int, list[Message]]:
+        def work(tx: Transaction) -> tuple[int, tuple[list[Message], bool]]:
             session = living_session(tx, session_id)
             if not 0 <= generation <= session.generation:
                 raise invalid("generation", f"expected 0 to {session.generation}")
             chosen = int(place[0]) if place else generation or session.generation
             return chosen, tx.messages.page(
-                session_id, after=after, limit=limit + 1, newest_first=newest_first, generation=chosen
+                session_id, after=after, limit=limit, newest_first=newest_first, generation=chosen
             )
 
-        chosen, found = await self._store.read(work)
-        return page(found, limit, listing, lambda message: (chosen, message.position))
+        chosen, (found, more) = await self._store.read(work)
+        return Page(tuple(found), write_token(listing, (chosen, found[-1].position)) if more else "")
 
     def _checked(self, fields: SessionChange) -> SessionChange:
         """The fields with the model's full name; raises for what is too long or not known."""

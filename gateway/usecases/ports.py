@@ -50,6 +50,10 @@ class Ids(Protocol):
 # -----------------------------------------------------------------------------------------------------------
 
 
+PAGE_CHARACTERS = 1024 * 1024
+"""How much text a page of sessions or messages holds, beside what its last item adds."""
+
+
 class Sessions(Protocol):
     """Sessions in a transaction. Deleted ones are found by get, and listed only on request."""
 
@@ -61,8 +65,11 @@ class Sessions(Protocol):
         """Write every field but message_count, epoch, last_seq and generation."""
         ...
 
-    def page(self, *, after: tuple[int, str] | None, limit: int, agent_id: str, deleted: bool) -> list[Session]:
-        """Newest first by (created_ms, session_id), those below `after`."""
+    def page(
+        self, *, after: tuple[int, str] | None, limit: int, agent_id: str, deleted: bool
+    ) -> tuple[list[Session], bool]:
+        """A page, newest first by (created_ms, session_id), of those below `after`; and whether more follow. It ends
+        after `limit` sessions, or earlier with the one whose system prompt brings it to PAGE_CHARACTERS."""
         ...
 
     def touch(self, session_id: str, updated_ms: int, position: tuple[int, int] | None = None) -> None:
@@ -90,8 +97,9 @@ class Messages(Protocol):
 
     def page(
         self, session_id: str, *, after: int | None, limit: int, newest_first: bool, generation: int
-    ) -> list[Message]:
-        """A page; `after` is the position of the last one seen; generation 0 is the present one."""
+    ) -> tuple[list[Message], bool]:
+        """A page, and whether more follow. It ends after `limit` messages, or earlier with the one that brings it to
+        PAGE_CHARACTERS. `after` is the position of the last one seen; generation 0 is the present one."""
         ...
 
     def replace_before(self, session_id: str, position: int, generation: int) -> int:

@@ -249,9 +249,9 @@ class WatchSession:
         live = feed.live
         # No commit happens while the lock is held, so storage and log agree here; deltas are only in the log.
         async with held(live):
-            messages = await self._store.read(
+            messages, truncated = await self._store.read(
                 lambda tx: tx.messages.page(
-                    live.session_id, after=None, limit=SNAPSHOT_MESSAGES + 1, newest_first=True, generation=0
+                    live.session_id, after=None, limit=SNAPSHOT_MESSAGES, newest_first=True, generation=0
                 )
             )
             log = live.log
@@ -263,8 +263,8 @@ class WatchSession:
                 session_id=live.session_id,
                 epoch=log.epoch,
                 seq=log.last_seq,
-                messages=[turn_event.message(m) for m in reversed(messages[:SNAPSHOT_MESSAGES])],
-                truncated=len(messages) > SNAPSHOT_MESSAGES,
+                messages=[turn_event.message(m) for m in reversed(messages)],
+                truncated=truncated,
                 queued_turn_ids=[queued.turn.turn_id for queued in live.queued],
             )
             if live.running is not None:

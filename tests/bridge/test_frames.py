@@ -53,6 +53,7 @@ def test_frame_without_fields_keeps_its_body() -> None:
         ("{}", "id", "", "id is missing"),
         ('{"type":"session.list"}', "id", "", "id is missing"),
         ('{"type":"session.list","id":7}', "id", "", "id must be a string"),
+        ('{"type":"session.list","id":"' + "é" * 257 + '"}', "id", "", "at most 256 characters"),
         ('{"type":"session.list","id":null}', "id", "", "id is missing"),
         ('{"type":"session.list","id":"\\ud800"}', "id", "", "valid Unicode"),
         ('{"id":"a"}', "type", "a", "type is missing"),

@@ -5,7 +5,7 @@ import pytest
 from agentspace.v1 import message_pb2
 from gateway.domain.error import GatewayError
 from gateway.domain.message import ContentBlock
-from gateway.usecases.ports import Store, Transaction
+from gateway.usecases.ports import PAGE_CHARACTERS, Store, Transaction
 from tests.gateway.storage.samples import message, session
 
 BLOCKS = (
@@ -49,9 +49,10 @@ async def pages_both_ways(store: Store) -> None:
     await store.write(fill)
 
     async def page(after: int | None, newest_first: bool) -> list[int]:
-        found = await store.read(
+        found, more = await store.read(
             lambda tx: tx.messages.page("s1", after=after, limit=4, newest_first=newest_first, generation=0)
         )
+        assert more == (len(found) == 4)
         return [m.position for m in found]
 
     assert await page(None, False) == [1, 2, 3, 4]
@@ -77,7 +78,7 @@ async def keeps_the_generation_before_a_compaction(store: Store) -> None:
     assert [(m.message_id, m.position) for m in present] == [("summary", 3), ("m4", 4), ("m5", 5), ("m6", 6)]
 
     async def ids(generation: int, newest_first: bool = False) -> list[str]:
-        found = await store.read(
+        found, _ = await store.read(
             lambda tx: tx.messages.page("s1", after=None, limit=10, newest_first=newest_first, generation=generation)
         )
         return [m.message_id for m in found]
@@ -85,3 +86,23 @@ async def keeps_the_generation_before_a_compaction(store: Store) -> None:
     assert await ids(0) == await ids(2) == [m.message_id for m in present]
     assert await ids(1) == ["m1", "m2", "m3", "m4", "m5"]
     assert await ids(1, newest_first=True) == ["m5", "m4", "m3", "m2", "m1"]
+
+
+async def a_page_ends_with_the_message_that_makes_it_large(store: Store) -> None:
+    texts = [PAGE_CHARACTERS // 3] * 5 + [3 * PAGE_CHARACTERS, 1, 1]
+
+    def fill(tx: Transaction) -> None:
+        tx.sessions.insert(session())
+        for number, length in enumerate(texts, 1):
+            block = ContentBlock(message_pb2.BLOCK_KIND_TEXT, "x" * length)
+            tx.messages.insert(message(f"m{number}", blocks=(block,)))
+
+    await store.write(fill)
+    pages, after, more = [], -1, True
+    while more:
+        found, more = await store.read(
+            lambda tx, after=after: tx.messages.page("s1", after=after, limit=50, newest_first=False, generation=0)
+        )
+        pages.append([m.position for m in found])
+        after = found[-1].position
+    assert pages == [[1, 2, 3], [4, 5, 6], [7, 8]]

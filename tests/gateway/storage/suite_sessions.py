@@ -3,7 +3,7 @@
 import pytest
 
 from gateway.domain.error import GatewayError
-from gateway.usecases.ports import Store
+from gateway.usecases.ports import PAGE_CHARACTERS, Store, Transaction
 from tests.gateway.storage.samples import session
 
 FULL = session(
@@ -96,10 +96,32 @@ async def pages_newest_first_without_a_gap_or_a_repeat(store: Store) -> None:
             page = await store.read(
                 lambda tx, after=after, agent=agent, deleted=deleted: tx.sessions.page(
                     after=after, limit=7, agent_id=agent, deleted=deleted
-                )
+                )[0]
             )
             if not page:
                 break
             seen += [found.session_id for found in page]
             after = (page[-1].created_ms, page[-1].session_id)
         assert seen == expected
+
+
+async def a_page_ends_with_the_session_whose_prompt_makes_it_large(store: Store) -> None:
+    def fill(tx: Transaction) -> None:
+        for number in range(6):
+            tx.sessions.insert(
+                session(f"s{number}", created_ms=number, deleted_ms=number % 2, system_prompt="x" * PAGE_CHARACTERS)
+            )
+
+    await store.write(fill)
+    for deleted, order in ((True, ["s5", "s4", "s3", "s2", "s1", "s0"]), (False, ["s4", "s2", "s0"])):
+        seen, after, more = [], None, True
+        while more:
+            found, more = await store.read(
+                lambda tx, after=after, deleted=deleted: tx.sessions.page(
+                    after=after, limit=50, agent_id="", deleted=deleted
+                )
+            )
+            assert len(found) == 1
+            seen.append(found[0].session_id)
+            after = (found[0].created_ms, found[0].session_id)
+        assert seen == order

@@ -82,7 +82,7 @@ async def main():
             assert error.reason == 26, error
             refused.add(f"s{number}")
     assert refused and kept, (refused, kept)
-    found = await store.read(lambda tx: tx.sessions.page(after=None, limit=99, agent_id="", deleted=False))
+    found = await store.read(lambda tx: tx.sessions.page(after=None, limit=99, agent_id="", deleted=False)[0])
     assert {s.session_id for s in found} == kept
     await store.close()
     print(len(kept))
@@ -130,7 +130,9 @@ async def test_close_finishes_what_waits_and_lets_go(path: Path) -> None:
     # Nothing is left beside the file, and it can be opened again.
     assert {file.name for file in path.parent.iterdir()} == {"agentspace.db", "agentspace.db.lock"}
     again = await Database.open(path)
-    assert len(await again.read(lambda tx: tx.sessions.page(after=None, limit=999, agent_id="", deleted=False))) == 700
+    assert (
+        len(await again.read(lambda tx: tx.sessions.page(after=None, limit=999, agent_id="", deleted=False)[0])) == 700
+    )
     await again.close()
 
 
@@ -198,7 +200,7 @@ async def test_a_kill_loses_nothing_that_was_answered(path: Path) -> None:
             )
             assert all(found), key
         # A work is there whole or not at all.
-        everyone = await store.read(lambda tx: tx.sessions.page(after=None, limit=10**6, agent_id="", deleted=False))
+        everyone = await store.read(lambda tx: tx.sessions.page(after=None, limit=10**6, agent_id="", deleted=False)[0])
         for each in everyone:
             assert await store.read(lambda tx, key=each.session_id: tx.turns.get(key)) is not None
         await store.close()

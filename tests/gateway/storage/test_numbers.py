@@ -47,5 +47,5 @@ async def test_what_is_remembered_is_bounded(store: Database, monkeypatch: pytes
     for number in range(10):
         await store.write(lambda tx, number=number: tx.sessions.touch(f"s{number}", 1000 + number))
     assert len(store._writer._transaction._numbers._sessions) <= 3
-    rows = await store.read(lambda tx: tx.sessions.page(after=None, limit=20, agent_id="", deleted=False))
+    rows = await store.read(lambda tx: tx.sessions.page(after=None, limit=20, agent_id="", deleted=False)[0])
     assert {row.session_id: row.updated_ms for row in rows} == {f"s{number}": 1000 + number for number in range(10)}

@@ -336,7 +336,9 @@ class Machine(RuleBasedStateMachine):
     def all_messages(self, tx: Any, session: str) -> list[Any]:
         found: dict[str, Any] = {}
         for generation in range(1, tx.sessions.get(session).generation + 1):
-            for message in tx.messages.page(session, after=None, limit=9999, newest_first=False, generation=generation):
+            for message in tx.messages.page(session, after=None, limit=9999, newest_first=False, generation=generation)[
+                0
+            ]:
                 if message.role == message_pb2.ROLE_USER:
                     found[message.message_id] = message
         return list(found.values())

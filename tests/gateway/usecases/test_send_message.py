@@ -47,7 +47,7 @@ async def test_the_stream_is_the_turn_from_start_to_end(house: House) -> None:
 )
 async def test_what_is_refused_leaves_nothing(house: House, how: dict[str, str], code: str) -> None:
     await refused(house.send(**how), code)
-    sessions = await house.store.read(lambda tx: tx.sessions.page(after=None, limit=9, agent_id="", deleted=False))
+    sessions = await house.store.read(lambda tx: tx.sessions.page(after=None, limit=9, agent_id="", deleted=False)[0])
     assert (sessions, list(house.live), house.gate.calls) == ([], [], [])
 
 
@@ -182,7 +182,7 @@ async def test_a_new_session_is_not_found_before_its_message_is_announced(house:
 
     async def peek(work: object) -> object:
         answer = await write(work)  # type: ignore[arg-type]
-        page = await house.store.read(lambda tx: tx.sessions.page(after=None, limit=1, agent_id="", deleted=False))
+        page = await house.store.read(lambda tx: tx.sessions.page(after=None, limit=1, agent_id="", deleted=False)[0])
         found.append(page[0].session_id)
         watching.append(asyncio.create_task(house.watch(found[0])))
         for _ in range(50):
