@@ -6,6 +6,7 @@ belongs to the application; the feed that comes back only reads.
 
 import asyncio
 import hashlib
+from collections import Counter
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -21,7 +22,7 @@ from gateway.domain.session import Session
 from gateway.domain.turn import QUEUED, RUNNING, Turn
 from gateway.domain.turn_log import TurnLog
 from gateway.usecases.cancel_turn import CancelTurn
-from gateway.usecases.live_sessions import ActiveTurn, LiveSession, LiveSessions, held
+from gateway.usecases.live_sessions import LOCK_SECONDS, ActiveTurn, LiveSession, LiveSessions, held, stuck
 from gateway.usecases.ports import Catalog, Clock, Ids, Model, Store, Transaction
 from gateway.usecases.run_turn import RunTurn
 from gateway.usecases.watch_session import Feed, WatchSession
@@ -90,14 +91,20 @@ class SendMessage:
         self._default_model = default_model
         self._key_lifetime_ms = key_lifetime_ms
         self._busy: dict[tuple[str, str], asyncio.Event] = {}
+        self._lines: dict[str, asyncio.Lock] = {}
+        self._waiting: Counter[str] = Counter()
 
     async def __call__(self, send: Send, caller: Principal, wake: Callable[[], None]) -> Feed:
         """Commit the message and follow its turn. Raises as ChatService.SendMessage says."""
         _validate(send)
         if send.model:
             self._catalog.find(send.model)
-        if self._run.draining:
-            raise shutting_down()
+        if not send.session:
+            return await self._keyed(send, caller, wake)
+        async with self._in_line(names.resolve_session(send.session)):
+            return await self._keyed(send, caller, wake)
+
+    async def _keyed(self, send: Send, caller: Principal, wake: Callable[[], None]) -> Feed:
         if not send.idempotency_key:
             return await self._first(send, caller, wake)
         async with self._alone((caller.name, send.idempotency_key)):
@@ -109,6 +116,8 @@ class SendMessage:
             return await self._first(send, caller, wake)
 
     async def _first(self, send: Send, caller: Principal, wake: Callable[[], None]) -> Feed:
+        if self._run.draining:
+            raise shutting_down()
         if not send.session:
             return await self._in_new_session(send, caller, wake)
         live = await self._live.acquire(names.resolve_session(send.session))
@@ -238,6 +247,27 @@ class SendMessage:
                 metadata={"turnId": turn.turn_id},
             )
         return turn
+
+    @asynccontextmanager
+    async def _in_line(self, session_id: str) -> AsyncIterator[None]:
+        """The sends to a session one after the other, as they came: they read before they take its lock, and one read
+        may overtake another."""
+        line = self._lines.setdefault(session_id, asyncio.Lock())
+        self._waiting[session_id] += 1
+        try:
+            try:
+                async with asyncio.timeout(LOCK_SECONDS):
+                    await line.acquire()
+            except TimeoutError:
+                raise stuck() from None
+            try:
+                yield
+            finally:
+                line.release()
+        finally:
+            self._waiting[session_id] -= 1
+            if not self._waiting[session_id]:
+                del self._waiting[session_id], self._lines[session_id]
 
     @asynccontextmanager
     async def _alone(self, key: tuple[str, str]) -> AsyncIterator[None]:

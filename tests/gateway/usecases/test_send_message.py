@@ -1,6 +1,7 @@
 """Accepted means durable, once, and in the order of the session."""
 
 import asyncio
+from collections.abc import Callable
 
 import pytest
 
@@ -197,3 +198,22 @@ async def test_a_new_session_is_not_found_before_its_message_is_announced(house:
     (snapshot,) = watcher.take()  # type: ignore[attr-defined]
     assert len(snapshot.messages) == 1
     assert snapshot.seq >= reader.ack.seq
+
+
+@pytest.mark.parametrize("keyed", [lambda n: "", lambda n: f"key {n}", lambda n: f"key {n}" if n % 2 else ""])
+async def test_sends_to_a_session_are_accepted_in_the_order_they_came(
+    house: House, keyed: Callable[[int], str]
+) -> None:
+    first = await house.answered("first", "ok")
+    session = first.ack.session_id
+    sends = [house.send(str(n), session, key=keyed(n), on_busy="QUEUE") for n in range(QUEUE_DEPTH)]
+    readers = await asyncio.gather(*(asyncio.create_task(send) for send in sends))
+    history = await house.store.read(lambda tx: tx.messages.history(session))
+    assert [message.text for message in history[2:]] == [str(n) for n in range(QUEUE_DEPTH)]
+    assert [reader.ack.seq for reader in readers] == sorted(reader.ack.seq for reader in readers)
+    for n in range(QUEUE_DEPTH):
+        call = await house.gate.next()
+        assert call.question == str(n)
+        call.end("ok")
+    await house.settled()
+    assert (house.sending._lines, house.sending._waiting) == ({}, {})
