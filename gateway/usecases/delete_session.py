@@ -30,7 +30,9 @@ class DeleteSession:
         session = await self._store.write(lambda tx: self._set_deleted(tx, session_id, self._clock.now_ms()))
         # Also on a repeated call: the one before may have been given up between the commit and here.
         live = self._live.find(session_id)
-        if live is not None:
+        if live is None:
+            self._live.changed(session_id)
+        else:
             live.users += 1
             try:
                 await self._end_turns(live)

@@ -129,13 +129,22 @@ async def held(live: LiveSession) -> AsyncIterator[None]:
         live.lock.release()
 
 
+class _Load:
+    """A read of a session under way."""
+
+    __slots__ = ("stale",)
+
+    def __init__(self) -> None:
+        self.stale = False
+
+
 class LiveSessions:
     """All live sessions of this node. Whoever gets one hands it back with `release`."""
 
     def __init__(self, store: Store) -> None:
         self._store = store
         self._sessions: dict[str, LiveSession] = {}
-        self._loading: dict[str, bool] = {}
+        self._loads: dict[str, set[_Load]] = {}
         self.turns: dict[str, tuple[LiveSession, ActiveTurn]] = {}
         """Queued and running turns by id."""
 
@@ -158,11 +167,16 @@ class LiveSessions:
     async def acquire(self, session_id: str) -> LiveSession:
         """The session, from storage if need be. Raises SESSION_NOT_FOUND, also for a deleted one."""
         while (live := self._sessions.get(session_id)) is None:
-            self._loading[session_id] = True
-            session = await self._store.read(lambda tx: tx.sessions.get(session_id))
-            # Live and gone again during the read: what was read may be older than what is stored now.
-            fresh = self._loading.pop(session_id, False)
-            if fresh and session_id not in self._sessions:
+            load = _Load()
+            loads = self._loads.setdefault(session_id, set())
+            loads.add(load)
+            try:
+                session = await self._store.read(lambda tx: tx.sessions.get(session_id))
+            finally:
+                loads.discard(load)
+                if not loads:
+                    self._loads.pop(session_id, None)
+            if not load.stale and session_id not in self._sessions:
                 if session is None or session.deleted_ms:
                     raise session_not_found(session_id)
                 return self.create(session)
@@ -176,8 +190,12 @@ class LiveSessions:
         live.users -= 1
         if live.users == 0:
             del self._sessions[live.session_id]
-            if live.session_id in self._loading:
-                self._loading[live.session_id] = False
+            self.changed(live.session_id)
+
+    def changed(self, session_id: str) -> None:
+        """The session was stored anew while it is not live: what reads of it bring that are under way may be older."""
+        for load in self._loads.get(session_id, ()):
+            load.stale = True
 
     def add_turn(self, live: LiveSession, active: ActiveTurn) -> None:
         """A turn is queued or running; it uses the session until `remove_turn`."""

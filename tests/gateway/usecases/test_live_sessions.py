@@ -1,14 +1,19 @@
 """A session is in memory once, as long as somebody needs it."""
 
 import asyncio
+from collections.abc import Callable
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
+from agentspace.v1 import error_pb2
+from gateway.domain.error import GatewayError
 from gateway.storage.database import Database
 from gateway.usecases import live_sessions
 from gateway.usecases.live_sessions import LiveSessions, held
 from gateway.usecases.manage_sessions import ManageSessions, SessionChange
-from tests.gateway.usecases.house import House
+from tests.gateway.usecases.house import SECONDS, House, Weak
 from tests.gateway.usecases.rooms import refused
 
 
@@ -79,3 +84,73 @@ async def test_a_turn_keeps_its_session_alive_without_a_reader(house: House) -> 
     call.end("yes")
     await house.settled()
     assert list(house.live) == []
+
+
+class Gated:
+    """A store whose reads are answered one by one, in any order."""
+
+    def __init__(self, store: Database) -> None:
+        self.write, self.check = store.write, store.check
+        self.answers: list[asyncio.Event] = []
+        self._read = store.read
+
+    async def read(self, work: Callable[[Any], Any]) -> Any:
+        result = await self._read(work)
+        self.answers.append(asyncio.Event())
+        await self.answers[-1].wait()
+        return result
+
+    async def asked(self, count: int) -> None:
+        async with asyncio.timeout(SECONDS):
+            while len(self.answers) < count:
+                await asyncio.sleep(0)
+
+
+async def test_an_old_read_is_not_used_because_a_newer_one_has_begun(house: House) -> None:
+    session = (await house.answered("hello", "x")).ack.session_id
+    await house.settled()
+    real, gated = house.live._store, Gated(house.live._store)  # type: ignore[arg-type]
+    house.live._store = gated
+    old = asyncio.create_task(house.live.acquire(session))
+    await gated.asked(1)
+    other = asyncio.create_task(house.live.acquire(session))
+    await gated.asked(2)
+    gated.answers[1].set()
+    house.live.release(await other)
+    house.live._store = real
+    await house.answered("more", "y", session=session)
+    await house.settled()
+    house.live._store = gated
+    newer = asyncio.create_task(house.live.acquire(session))
+    await gated.asked(3)
+    gated.answers[0].set()
+    await gated.asked(4)
+    for answer in gated.answers:
+        answer.set()
+    stored = await real.read(lambda tx: tx.sessions.get(session))
+    assert (await old).log.last_seq == (await newer).log.last_seq == stored.last_seq  # type: ignore[union-attr]
+    for live in (old, newer):
+        house.live.release(live.result())
+    assert house.live._loads == {}
+
+
+async def test_a_session_deleted_while_it_is_read_is_not_found(house: House) -> None:
+    done = await house.answered("hello", "x")
+    await house.settled()
+    real, gated = house.live._store, Gated(house.live._store)  # type: ignore[arg-type]
+    house.live._store = gated
+    watch = asyncio.create_task(house.watch(done.ack.session_id, 1, 1))
+    await gated.asked(1)
+    await house.deleting.delete(done.ack.session_id)
+    house.live._store = real
+    gated.answers[0].set()
+    await refused(watch, "SESSION_NOT_FOUND")
+
+
+async def test_reads_that_fail_leave_nothing(house: House, weak: Weak) -> None:
+    async def fails(work: object) -> None:
+        raise GatewayError(error_pb2.ERROR_REASON_STORAGE_UNAVAILABLE, "no")
+
+    house.live._store = SimpleNamespace(read=fails)  # type: ignore[assignment]
+    await refused(house.live.acquire("V1StGXR8_Z5jdHi6B-myT"), "STORAGE_UNAVAILABLE")
+    assert house.live._loads == {}

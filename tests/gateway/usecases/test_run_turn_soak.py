@@ -76,7 +76,7 @@ async def test_nothing_is_left_of_turns_that_are_over(weak: Weak, clock: StillCl
     for part in (turns // 3, turns // 3, turns // 3):
         await some(house, sessions, dice, part)
         house.ended.clear()
-        assert (house.live.turns, list(house.live), house.live._loading) == ({}, [], {})
+        assert (house.live.turns, list(house.live), house.live._loads) == ({}, [], {})
         assert len(asyncio.all_tasks()) == before
         assert kept() <= others
         counts.append(sys.getallocatedblocks())
