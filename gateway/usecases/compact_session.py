@@ -76,7 +76,8 @@ def _kept(history: list[Message], keep_from: str) -> list[Message]:
         return []
     for index, message in enumerate(history):
         if message.message_id == keep_from:
-            if message.role != USER:
-                raise invalid("keepFromMessageId", "expected a user message, so that no answer loses its question")
+            questions = {kept.turn_id for kept in history[index:] if kept.role == USER}
+            if any(kept.role != USER and kept.turn_id not in questions for kept in history[index:]):
+                raise invalid("keepFromMessageId", "expected a message from which on no answer loses its question")
             return history[index:]
     raise message_not_found(keep_from)

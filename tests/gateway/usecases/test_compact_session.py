@@ -9,6 +9,7 @@ from gateway.storage.database import Database
 from gateway.usecases.compact_session import CompactSession
 from gateway.usecases.live_sessions import LiveSessions
 from gateway.usecases.manage_sessions import ManageSessions, SessionChange
+from tests.gateway.usecases.house import House
 from tests.gateway.usecases.rooms import StillClock, Talk, a_turn, refused, texts
 
 
@@ -108,3 +109,14 @@ async def test_what_makes_no_sense_is_refused(
     await refused(compact_session("V1StGXR8_Z5jdHi6B-myT", "All."), "SESSION_NOT_FOUND")
     assert (await sessions.get(made.session_id)).generation == 1
     assert live.find(made.session_id) is None
+
+
+async def test_no_answer_that_is_kept_loses_its_question(house: House) -> None:
+    first = await house.send("one")
+    call = await house.gate.next()
+    second = await house.send("two", first.ack.session_id, on_busy="QUEUE")
+    call.end("1")
+    (await house.gate.next()).end("2")
+    await house.settled()
+    # The history is: one, two, 1, 2.
+    await refused(house.compact(first.ack.session_id, "so far", second.ack.message_id), "INVALID_MESSAGE")
