@@ -44,13 +44,15 @@ class CancelTurn:
 
     async def _end(self, live: LiveSession, actives: Sequence[ActiveTurn], reason: Stopped) -> None:
         waiting = [active for active in actives if active in live.queued]
-        if waiting:
-            async with held(live):
-                for active in waiting:
-                    if active in live.queued:
-                        await self._run.finish(live, active, reason.state, error=reason.error, patient=False)
-        for active in actives:
-            self._run.stop(active, reason)
+        try:
+            if waiting:
+                async with held(live):
+                    for active in waiting:
+                        if active in live.queued:
+                            await self._run.finish(live, active, reason.state, error=reason.error, patient=False)
+        finally:
+            for active in actives:
+                self._run.stop(active, reason)
         try:
             async with asyncio.timeout(live_sessions.LOCK_SECONDS):
                 for active in actives:

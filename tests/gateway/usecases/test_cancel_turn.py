@@ -117,3 +117,17 @@ async def test_while_the_database_refuses_the_caller_is_told_and_the_turn_ends_l
     async with asyncio.timeout(SECONDS):
         await second.all()
     assert second.last.state == COMPLETED
+
+
+async def test_a_session_with_a_queue_is_not_generated_for_while_the_database_refuses(house: House, weak: Weak) -> None:
+    first = await house.send("one")
+    call = await house.gate.next()
+    await house.send("two", first.ack.session_id, on_busy="QUEUE")
+    live = house.live.find(first.ack.session_id)
+    assert live is not None
+    weak.refusing = True
+    await refused(house.cancel.session(live), "STORAGE_UNAVAILABLE")
+    await asyncio.sleep(0)
+    assert call.closed
+    weak.refusing = False
+    assert (await house.gate.next()).question == "two"
