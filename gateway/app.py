@@ -159,7 +159,10 @@ class App:
         self.methods = methods(services)
         self.calls = Calls(denied, metrics.called, self.spawn)
         self.credentials = Credentials(token, trust_local=not config.insecure)
-        found = await RecoverTurns(store=store, live=live, run=run, catalog=catalog, clock=clock, ids=ids)()
+        recover = RecoverTurns(
+            store=store, live=live, run=run, catalog=catalog, estimator=estimator, clock=clock, ids=ids
+        )
+        found = await recover()
         if found:
             _logger.info("recovered unfinished turns", extra={"turns": found})
         pulse = Pulse(live, run, config.limits, clock)
@@ -179,6 +182,12 @@ class App:
         """Take no new work, let running turns end for the drain time, keep the rest as interrupted."""
         self._run.draining = True
         await self._server.set_serving(False)
+        with suppress(TimeoutError):
+            async with asyncio.timeout(self._config.drain_seconds):
+                for live in self._live:
+                    # What is being accepted runs afterwards.
+                    async with live.lock:
+                        pass
         running = [live.running for live in self._live if live.running is not None]
         if running:
             _logger.info("draining", extra={"turns": len(running), "seconds": self._config.drain_seconds})

@@ -52,6 +52,8 @@ class Checkpoints:
                 await self._store_gains([live for live in self._live if _has_gained(live)])
         except GatewayError as error:
             _logger.warning("checkpoint failed: %s", error.message)
+        except Exception:  # a bug of one turn must not be the end of all checkpoints
+            _logger.exception("checkpoint failed")
 
     async def save_with(self, live: LiveSession, work: Callable[[Transaction], None]) -> None:
         """Do `work` and store what the session's running turn has gained, so that every event up to now is stored
@@ -76,7 +78,7 @@ class Checkpoints:
 
         try:
             await self._store.write(work)
-        except GatewayError:
+        except Exception:
             for gain in gains:
                 gain.take_back()
             raise

@@ -3,6 +3,7 @@ more, and lets watchers know that their session is alive. One task of the applic
 """
 
 import asyncio
+import logging
 from dataclasses import dataclass
 
 from agentspace.v1 import error_pb2
@@ -13,6 +14,8 @@ from gateway.usecases.ports import Clock
 from gateway.usecases.run_turn import RunTurn
 
 INTERVAL_SECONDS = 0.25
+
+_logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,7 +44,10 @@ class Pulse:
         """Beat for ever."""
         while True:
             await asyncio.sleep(INTERVAL_SECONDS)
-            self.beat()
+            try:
+                self.beat()
+            except Exception:  # a bug must not be the end of all limits
+                _logger.exception("a look at the live sessions failed")
 
     def beat(self) -> None:
         """One look."""

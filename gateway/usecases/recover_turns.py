@@ -7,14 +7,16 @@ the session gets a new epoch.
 """
 
 import asyncio
+import logging
 from collections import defaultdict
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
+from agentspace.v1 import usage_pb2
 from gateway.domain import turn_event
 from gateway.domain.context import ASSISTANT
 from gateway.domain.error import GatewayError
-from gateway.domain.message import Message
+from gateway.domain.message import ContentBlock, Message
 from gateway.domain.price import charge
 from gateway.domain.session import Session
 from gateway.domain.session_log import SessionLog
@@ -22,11 +24,13 @@ from gateway.domain.turn import CANCELLED, INTERRUPTED, RUNNING, Turn
 from gateway.domain.turn_log import TurnLog
 from gateway.domain.usage import TurnUsage, UsageRecord
 from gateway.usecases.live_sessions import ActiveTurn, LiveSessions
-from gateway.usecases.ports import Catalog, Clock, Ids, Model, Store, Transaction
+from gateway.usecases.ports import Catalog, Clock, Estimator, Ids, Model, Store, Transaction
 from gateway.usecases.replay import entries_of
 from gateway.usecases.run_turn import RunTurn, interrupted
 
 _ALL = 2**31
+
+_logger = logging.getLogger(__name__)
 
 
 @dataclass(slots=True)
@@ -40,12 +44,21 @@ class RecoverTurns:
     """Runs once."""
 
     def __init__(
-        self, *, store: Store, live: LiveSessions, run: RunTurn, catalog: Catalog, clock: Clock, ids: Ids
+        self,
+        *,
+        store: Store,
+        live: LiveSessions,
+        run: RunTurn,
+        catalog: Catalog,
+        estimator: Estimator,
+        clock: Clock,
+        ids: Ids,
     ) -> None:
         self._store = store
         self._live = live
         self._run = run
         self._catalog = catalog
+        self._estimator = estimator
         self._clock = clock
         self._ids = ids
 
@@ -55,8 +68,16 @@ class RecoverTurns:
         by_session: dict[str, list[Turn]] = defaultdict(list)
         for turn in unfinished:
             by_session[turn.session_id].append(turn)
-        await asyncio.gather(*(self._session(session_id, turns) for session_id, turns in by_session.items()))
+        await asyncio.gather(*(self._alone(session_id, turns) for session_id, turns in by_session.items()))
         return len(unfinished)
+
+    async def _alone(self, session_id: str, turns: list[Turn]) -> None:
+        try:
+            await self._session(session_id, turns)
+        except GatewayError:
+            raise
+        except Exception:  # a session that cannot be repaired must not keep all others away
+            _logger.exception("session %s could not be repaired", session_id)
 
     async def _session(self, session_id: str, turns: list[Turn]) -> None:
         recovered = await self._store.write(lambda tx: self._repair(tx, session_id, turns))
@@ -128,29 +149,13 @@ class RecoverTurns:
             tx.sessions.touch(turn.session_id, now)
         error = interrupted().error
         assert error is not None
-        usage = turn.usage
-        if usage.attempts:
-            model = self._model(turn.model)
-            day = datetime.fromtimestamp(now / 1000, UTC).date().isoformat()
-            record = UsageRecord(
-                session_id=turn.session_id,
-                turn_id=turn.turn_id,
-                attempt=1,
-                model=turn.model,
-                provider=model.provider,
-                counts=usage.counts,
-                charge=charge(usage.counts, model.prices, day, self._catalog.price_version),
-                status=usage.status,
-                outcome="TURN_INTERRUPTED",
-                created_ms=now,
-            )
-            tx.usage.insert(record)
-            usage = TurnUsage().plus(record)
+        record = self._record(turn, stored.content if stored is not None else (), now)
+        tx.usage.insert(record)
         turn = turn._replace(
             state=INTERRUPTED,
             ended_ms=now,
             answer_message_id=answer_id,
-            usage=usage,
+            usage=TurnUsage().plus(record),
             error=turn_event.turn_error(error),
             positions=positions._replace(ended=last_seq),
         )
@@ -159,6 +164,27 @@ class RecoverTurns:
         else:
             tx.turns.update(turn)
         return last_seq
+
+    def _record(self, turn: Turn, content: tuple[ContentBlock, ...], now: int) -> UsageRecord:
+        """The attempt that was under way: what the provider told of it, and what the text that is kept comes to."""
+        told = turn.usage.attempts > 0
+        text = "".join(block.text for block in content)
+        seen = self._estimator.estimate(text)[0] if text else 0
+        counts = turn.usage.counts._replace(output=max(turn.usage.counts.output, seen))
+        model = self._model(turn.model)
+        day = datetime.fromtimestamp(now / 1000, UTC).date().isoformat()
+        return UsageRecord(
+            session_id=turn.session_id,
+            turn_id=turn.turn_id,
+            attempt=1,
+            model=turn.model,
+            provider=model.provider,
+            counts=counts,
+            charge=charge(counts, model.prices, day, self._catalog.price_version),
+            status=usage_pb2.USAGE_STATUS_PARTIAL if told else usage_pb2.USAGE_STATUS_ESTIMATED,
+            outcome="TURN_INTERRUPTED",
+            created_ms=now,
+        )
 
     def _model(self, name: str) -> Model:
         """The model; one that is not served any more has no prices, and must not keep the gateway from starting."""

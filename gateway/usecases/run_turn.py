@@ -141,6 +141,10 @@ class RunTurn:
             model.upstream_name, system, tuple(prompt), min(model.max_output_tokens, self._max_tokens), key
         )
         records: list[UsageRecord] = []
+
+        async def record(outcome: str, *, executed: bool) -> None:
+            records.append(await self._record(active, model, request, len(records) + 1, outcome, executed=executed))
+
         in_flight = False
         try:
             for attempt in range(ATTEMPTS):
@@ -156,8 +160,10 @@ class RunTurn:
                     delay = _retry_delay(failure, attempt, answer.touched)
                     if delay is None:
                         raise
-                    records.append(await self._record(active, model, len(records) + 1, _name(failure)))
+                    await record(_name(failure), executed=failure.execution == MAY_HAVE_EXECUTED)
                 in_flight = False
+                # Our own wait is not the provider's silence.
+                active.dispatched_at = self._clock.monotonic() + delay
                 await asyncio.sleep(delay)
             stop_reason = ending.stop_reason
             state = REFUSED if stop_reason == "refusal" else COMPLETED
@@ -170,24 +176,32 @@ class RunTurn:
             error = failure
         except Exception:  # a bug must end its turn, not leave the session busy
             _logger.exception("turn %s failed", active.turn.turn_id)
-            error = GatewayError(
-                error_pb2.ERROR_REASON_INTERNAL, "the turn failed inside the gateway", execution=MAY_HAVE_EXECUTED
-            )
+            error = _internal()
         active.ending = True
-        if in_flight:
-            outcome = _name(error) if error else "cancelled" if state == CANCELLED else "completed"
-            records.append(await self._record(active, model, len(records) + 1, outcome))
         async with live.lock:
-            await self.finish(live, active, state, stop_reason=stop_reason, error=error, records=records)
+            try:
+                if in_flight:
+                    outcome = _name(error) if error else "cancelled" if state == CANCELLED else "completed"
+                    await record(outcome, executed=error is None or error.execution == MAY_HAVE_EXECUTED)
+                await self.finish(live, active, state, stop_reason=stop_reason, error=error, records=records)
+            except Exception:  # nor may a bug here leave it busy
+                _logger.exception("the end of turn %s could not be stored as it was", active.turn.turn_id)
+                await self.finish(live, active, FAILED, error=_internal())
             await self.start_next(live)
 
-    async def _record(self, active: ActiveTurn, model: Model, attempt: int, outcome: str) -> UsageRecord:
+    async def _record(
+        self, active: ActiveTurn, model: Model, request: ModelRequest, attempt: int, outcome: str, *, executed: bool
+    ) -> UsageRecord:
+        """`executed`: the provider may have worked on the request, and so have billed it."""
         counts, status = active.counts or TokenCounts(), usage_pb2.USAGE_STATUS_FINAL
-        if outcome != "completed" and active.upstream_at:
+        if outcome != "completed" and executed:
             text = "".join(active.log.chunks)
-            seen = (await asyncio.to_thread(self._estimator.estimate, text))[0] if text else 0
-            status = usage_pb2.USAGE_STATUS_PARTIAL if active.counts else usage_pb2.USAGE_STATUS_ESTIMATED
-            counts = counts._replace(output=max(counts.output, seen))
+            counts = counts._replace(output=max(counts.output, await self._estimate(text)))
+            status = usage_pb2.USAGE_STATUS_PARTIAL
+            if active.counts is None:
+                status = usage_pb2.USAGE_STATUS_ESTIMATED
+                sent = "".join([request.system, *(message.text for message in request.messages)])
+                counts = counts._replace(uncached_input=await self._estimate(sent))
         now = self._clock.now_ms()
         day = date.fromordinal(_EPOCH_DAY + now // _DAY_MS).isoformat()
         return UsageRecord(
@@ -202,6 +216,9 @@ class RunTurn:
             outcome=outcome,
             created_ms=now,
         )
+
+    async def _estimate(self, text: str) -> int:
+        return (await asyncio.to_thread(self._estimator.estimate, text))[0] if text else 0
 
     async def finish(
         self,
@@ -313,6 +330,12 @@ def interrupted() -> Stopped:
             "the gateway stopped before the answer was complete; the text so far is kept",
             execution=MAY_HAVE_EXECUTED,
         ),
+    )
+
+
+def _internal() -> GatewayError:
+    return GatewayError(
+        error_pb2.ERROR_REASON_INTERNAL, "the turn failed inside the gateway", execution=MAY_HAVE_EXECUTED
     )
 
 

@@ -244,7 +244,13 @@ class House:
         self.compact = CompactSession(store=store, live=self.live, clock=self.clock, ids=ids)
         self.deleting = DeleteSession(store=store, live=self.live, clock=self.clock, end_turns=self.cancel.session)
         self.recover = RecoverTurns(
-            store=store, live=self.live, run=self.run, catalog=catalog, clock=self.clock, ids=ids
+            store=store,
+            live=self.live,
+            run=self.run,
+            catalog=catalog,
+            estimator=Words(),
+            clock=self.clock,
+            ids=ids,
         )
 
     @property

@@ -115,3 +115,16 @@ async def test_the_end_of_a_queued_turn_is_stored_with_all_that_came_before_it(h
     assert (ended.positions.message, ended.positions.ended, third.ack.seq) == (5, 7, 9)
     assert (await after.turns.get(first.ack.turn_id)).state == INTERRUPTED
     await after.kill()
+
+
+async def test_a_turn_that_cannot_be_stored_does_not_end_all_checkpoints(house: House) -> None:
+    reader = await house.send("hello")
+    call = await house.gate.next()
+    call.sink.usage(TokenCounts(output=2**64))
+    call.say("text")
+    await house.checkpoints.save()
+    call.sink.usage(TokenCounts(output=5))
+    await house.checkpoints.save()
+    kept = await stored(house, reader.ack.turn_id)
+    assert kept is not None
+    assert kept.content[0].text == "text"

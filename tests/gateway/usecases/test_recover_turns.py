@@ -7,8 +7,9 @@ import pytest
 
 from agentspace.v1 import error_pb2, turn_pb2, usage_pb2
 from gateway.domain.error import MAY_HAVE_EXECUTED
-from gateway.domain.turn import CANCELLED, COMPLETED, INTERRUPTED, QUEUED
+from gateway.domain.turn import CANCELLED, COMPLETED, INTERRUPTED, QUEUED, Turn
 from gateway.domain.usage import TokenCounts
+from gateway.usecases.ports import Transaction
 from tests.gateway.usecases.house import House, Weak, numbers, story
 from tests.gateway.usecases.rooms import StillClock, texts
 
@@ -172,3 +173,49 @@ async def test_nothing_is_left_in_memory_where_nothing_waited(house: House, afte
     await asyncio.sleep(0)
     await after.recover()
     assert (list(after.live), after.live.turns, QUEUED) == ([], {}, 1)
+
+
+@pytest.mark.parametrize(
+    ("counts", "said", "used", "status"),
+    [
+        (TokenCounts(7, output=1), "one two three", TokenCounts(7, output=3), usage_pb2.USAGE_STATUS_PARTIAL),
+        (TokenCounts(7, output=9), "one two three", TokenCounts(7, output=9), usage_pb2.USAGE_STATUS_PARTIAL),
+        (None, "one two three", TokenCounts(output=3), usage_pb2.USAGE_STATUS_ESTIMATED),
+        (None, "", TokenCounts(), usage_pb2.USAGE_STATUS_ESTIMATED),
+    ],
+)
+async def test_the_ledger_has_what_the_text_that_is_kept_comes_to(
+    house: House, after: House, counts: TokenCounts | None, said: str, used: TokenCounts, status: int
+) -> None:
+    reader = await house.send("hello")
+    call = await house.gate.next()
+    if counts is not None:
+        call.sink.usage(counts)
+    if said:
+        call.say(said)
+    await house.checkpoints.save()
+    await house.kill()
+    await after.recover()
+    (row,) = await after.store.read(lambda tx: tx.usage.page(reader.ack.session_id, after=None, limit=9))
+    assert (row.counts, row.status, row.outcome) == (used, status, "TURN_INTERRUPTED")
+
+
+async def test_a_session_that_cannot_be_repaired_keeps_nobody_away(
+    house: House, after: House, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    readers = [await house.send(str(n)) for n in range(2)]
+    await house.checkpoints.save()
+    await house.kill()
+    broken = readers[0].ack.session_id
+    repair = after.recover._repair
+
+    def fails(tx: Transaction, session_id: str, turns: list[Turn]) -> object:
+        if session_id == broken:
+            raise OverflowError
+        return repair(tx, session_id, turns)
+
+    monkeypatch.setattr(after.recover, "_repair", fails)
+    assert await after.recover() == 2
+    turn = await after.store.read(lambda tx: tx.turns.get(readers[1].ack.turn_id))
+    assert turn is not None
+    assert turn.state == INTERRUPTED

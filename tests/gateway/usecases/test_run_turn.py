@@ -14,6 +14,7 @@ from gateway.usecases.live_sessions import Stopped
 from gateway.usecases.ports import AnswerSink, Ending, ModelRequest
 from gateway.usecases.run_turn import interrupted
 from tests.gateway.usecases.house import SECONDS, GatedProvider, House, Weak
+from tests.gateway.usecases.rooms import StillClock
 
 
 @pytest.fixture(autouse=True)
@@ -112,7 +113,7 @@ async def test_cancelling_between_two_attempts_makes_no_further_one(
 ) -> None:
     monkeypatch.setattr(run_turn, "RETRY_DELAYS", (60.0, 60.0))
     reader = await house.send("hello")
-    (await house.gate.next()).fail("UPSTREAM_OVERLOADED")
+    (await house.gate.next()).fail("UPSTREAM_OVERLOADED", execution=NOT_STARTED)
     (active,) = (active for _, active in house.live.turns.values())
     async with asyncio.timeout(SECONDS):
         while not active.dispatched_at or len(house.gate.calls) != 1 or not house.gate.calls[0].outcome.done():
@@ -229,3 +230,48 @@ async def test_going_down_keeps_the_text_and_leaves_the_queue(house: House) -> N
     assert (first.last.code, first.text) == (error_pb2.ERROR_REASON_TURN_INTERRUPTED, "half")
     assert (await house.turns.get(first.ack.turn_id)).state == INTERRUPTED
     assert (len(house.gate.calls), len(live.queued)) == (1, 1)
+
+
+@pytest.mark.parametrize("how", ["cut off", "cancelled"])
+async def test_an_attempt_that_may_have_been_billed_is_an_estimate(house: House, how: str) -> None:
+    reader = await house.send("four words of mine")
+    call = await house.gate.next()
+    if how == "cut off":
+        call.fail("UPSTREAM_TRUNCATED")
+        await reader.all()
+    else:
+        await house.cancel.turn(reader.ack.turn_id)
+    (row,) = await house.store.read(lambda tx: tx.usage.page(None, after=None, limit=9))
+    assert (row.status, row.counts) == (usage_pb2.USAGE_STATUS_ESTIMATED, TokenCounts(uncached_input=4))
+
+
+async def test_an_attempt_that_was_refused_is_final_and_free(house: House) -> None:
+    reader = await house.send("hello")
+    (await house.gate.next()).fail("UPSTREAM_AUTH", execution=NOT_STARTED)
+    await reader.all()
+    (row,) = await house.store.read(lambda tx: tx.usage.page(None, after=None, limit=9))
+    assert (row.status, row.counts) == (usage_pb2.USAGE_STATUS_FINAL, TokenCounts())
+
+
+async def test_an_end_that_cannot_be_stored_as_it_was_ends_the_turn_all_the_same(house: House) -> None:
+    reader = await house.send("hello")
+    call = await house.gate.next()
+    # More than the database's integers hold.
+    call.sink.usage(TokenCounts(output=2**63))
+    call.end("text")
+    await reader.all()
+    assert reader.last.code == error_pb2.ERROR_REASON_INTERNAL
+    await house.answered("again", "fine", session=reader.ack.session_id)
+
+
+async def test_our_own_wait_is_not_the_providers_silence(house: House, clock: StillClock) -> None:
+    reader = await house.send("hello")
+    (await house.gate.next()).fail("UPSTREAM_OVERLOADED", 20_000, NOT_STARTED)
+    (active,) = (active for _, active in house.live.turns.values())
+    async with asyncio.timeout(SECONDS):
+        while active.dispatched_at <= clock.monotonic():
+            await asyncio.sleep(0)
+    clock.ms += 125_000
+    house.pulse.beat()
+    assert active.stop is None
+    await house.cancel.turn(reader.ack.turn_id)
