@@ -14,7 +14,7 @@ from google.protobuf.descriptor_pb2 import FileDescriptorSet
 from google.protobuf.message import Message
 from grpc_tools import protoc
 
-from agentspace.v1 import annotations_pb2, error_pb2
+from agentspace.v1 import annotations_pb2, error_pb2, turn_pb2
 from agentspace.v1.frame_pb2 import ClientFrame, ServerFrame
 from bridge import closing
 from bridge.encoding import SPECIAL, enum_names, message_name, options
@@ -51,14 +51,18 @@ SAMPLES: dict[str, Any] = {
     "idempotency_key": "",
     "etag": "1",
     "stop_reason": "end_turn",
-    "price_version": "2026-01",
+    "price_version": "2026-11-20",
     "features": "watch",
     "scopes": "chat",
     "principal": "local",
     "paths": "title",
     "pico_usd": 45_000_000,
     "seconds": 1_790_000_000,
+    "phase": turn_pb2.TURN_PHASE_STREAMING,
+    "Turn.state": turn_pb2.TURN_STATE_COMPLETED,
+    "TurnEnded.state": turn_pb2.TURN_STATE_COMPLETED,
 }
+"""Values by the name of a field, or of its message and the field."""
 
 
 def comments() -> dict[str, str]:
@@ -108,8 +112,9 @@ def samples(message: Message, depth: int = 0) -> None:
 
 
 def _sample(field: FieldDescriptor) -> Any:
-    if field.name in SAMPLES:
-        return SAMPLES[field.name]
+    for name in (f"{field.containing_type.name}.{field.name}", field.name):
+        if name in SAMPLES:
+            return SAMPLES[name]
     if field.enum_type is not None:
         return field.enum_type.values[1].number
     if field.type == FieldDescriptor.TYPE_STRING:

@@ -78,7 +78,8 @@ class ProviderError(AgentSpaceError):
 
 
 class TurnInterruptedError(AgentSpaceError):
-    """The gateway stopped before the answer was complete; the text up to the last checkpoint is stored."""
+    """The gateway stopped before the answer was complete; the text up to the last checkpoint is stored. Sending the
+    message again needs a new idempotency key."""
 
 
 class ServerError(AgentSpaceError):

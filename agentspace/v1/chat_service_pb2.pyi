@@ -89,7 +89,7 @@ class SendMessageRequest(_message.Message):
     session_id: _builtins.str
     """The session's id or key. Empty: a new session."""
     content: _builtins.str
-    """What the user says: not blank, at most 1 MiB of UTF-8."""
+    """What the user says: not blank, at most 1 MiB of UTF-8, and in JSON what fits into a frame."""
     model: _builtins.str
     """The model that answers this message. Empty: the session's; for a new session, the server's default."""
     agent_id: _builtins.str

@@ -74,7 +74,9 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     ERROR_REASON_UPSTREAM_SPEND_LIMIT: _ErrorReason.ValueType  # 23
     """The provider's spending or billing limit was reached. {status}."""
     ERROR_REASON_TURN_INTERRUPTED: _ErrorReason.ValueType  # 24
-    """The gateway stopped before the answer was complete; the text up to the last checkpoint is kept. {turnId}."""
+    """The gateway stopped before the answer was complete; the text up to the last checkpoint is kept. Sending the message again needs
+    a new idempotency key. {turnId}.
+    """
     ERROR_REASON_SHUTTING_DOWN: _ErrorReason.ValueType  # 25
     """The server is going down and takes no new work."""
     ERROR_REASON_STORAGE_UNAVAILABLE: _ErrorReason.ValueType  # 26
@@ -146,7 +148,9 @@ ERROR_REASON_UPSTREAM_AUTH: ErrorReason.ValueType  # 22
 ERROR_REASON_UPSTREAM_SPEND_LIMIT: ErrorReason.ValueType  # 23
 """The provider's spending or billing limit was reached. {status}."""
 ERROR_REASON_TURN_INTERRUPTED: ErrorReason.ValueType  # 24
-"""The gateway stopped before the answer was complete; the text up to the last checkpoint is kept. {turnId}."""
+"""The gateway stopped before the answer was complete; the text up to the last checkpoint is kept. Sending the message again needs
+a new idempotency key. {turnId}.
+"""
 ERROR_REASON_SHUTTING_DOWN: ErrorReason.ValueType  # 25
 """The server is going down and takes no new work."""
 ERROR_REASON_STORAGE_UNAVAILABLE: ErrorReason.ValueType  # 26
@@ -230,7 +234,7 @@ class Error(_message.Message):
     message: _builtins.str
     """For people, in English; never holds a secret. Programs read code and metadata."""
     retryable: _builtins.bool
-    """The same request may succeed later."""
+    """The same request may succeed later; if a turn ended with the error, under a new idempotency key."""
     retry_after_ms: _builtins.int
     """When to try again at the earliest, in milliseconds. 0: no advice."""
     execution: Global___Execution.ValueType

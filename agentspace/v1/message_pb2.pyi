@@ -106,7 +106,9 @@ class ContentBlock(_message.Message):
     raw_json: _builtins.str
     """An opaque block as the provider's JSON."""
     complete: _builtins.bool
-    """False: the block was cut short and is never sent to a provider."""
+    """False: the block was cut short. Text that was cut short is sent to the model in later turns all the same; thinking and tool
+    calls are not.
+    """
     def __init__(
         self,
         *,

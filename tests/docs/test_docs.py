@@ -17,7 +17,6 @@ import pytest_asyncio
 
 import bridge.config
 import gateway.config
-from agentspace.client.gateway import Gateway
 from agentspace.v1 import annotations_pb2
 from agentspace.v1.error_pb2 import ErrorReason
 from agentspace.v1.frame_pb2 import ClientFrame, ServerFrame
@@ -74,6 +73,13 @@ def test_every_example_is_json_and_every_client_frame_is_taken() -> None:
             Codec(2).decode(block)
         else:
             assert frame["type"] in known
+
+
+def test_the_examples_could_have_happened() -> None:
+    frames = {frame["type"]: frame for frame in map(json.loads, code(PROTOCOL, "json"))}
+    ends = [frames["chat.stream.end"], frames["turn.get"]["turn"]]
+    assert [end["state"] for end in ends] == ["completed", "completed"]
+    assert re.fullmatch(r"\d{4}-\d\d-\d\d", ends[0]["cost"]["priceVersion"])
 
 
 def settings() -> Iterator[str]:
@@ -169,20 +175,12 @@ async def test_the_readmes_shell_lines_run(stack: Stack) -> None:
 
 
 @pytest.mark.asyncio(loop_scope="module")
-async def test_the_readmes_python_runs(stack: Stack, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_the_readmes_python_runs(stack: Stack) -> None:
     (snippet,) = code(README, "python")
-    events: list[Any] = []
-    snippet = snippet.replace("127.0.0.1:3272", stack.target)
-    assert "        ...\n" in snippet
-    body = snippet.replace("        ...\n", "        seen.append(event)\n")
-    source = "async def main(seen):\n" + "".join(f"    {line}\n" for line in body.splitlines())
-    names: dict[str, Any] = {}
-    exec(compile(source, "README.md", "exec"), names)
-    async with asyncio.timeout(20):
-        await names["main"](events)
-    assert events
-    assert "Gateway" in source
-    assert Gateway.__name__ == "Gateway"
+    script = stack.home.parent / "readme.py"
+    script.write_text(snippet.replace("127.0.0.1:3272", stack.target), encoding="utf-8")
+    status, out, err = await shell(f"{sys.executable} {script}", stack)
+    assert (status, out) == (0, "hello"), err
 
 
 @pytest.mark.asyncio(loop_scope="module")
