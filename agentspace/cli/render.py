@@ -11,6 +11,14 @@ KEPT = frozenset("\n\t")
 # With the controls, the marks that turn the direction of text around: they can hide what a line says.
 UNWANTED = (range(0x20), range(0x7F, 0xA0), range(0x202A, 0x202F), range(0x2066, 0x206A))
 CONTROLS = {code: None for codes in UNWANTED for code in codes if chr(code) not in KEPT}
+ENDINGS = {
+    "cancelled": "the answer was cancelled",
+    "failed": "the answer failed",
+    "interrupted": "the answer was interrupted",
+    "refused": "the model refused to answer",
+    "budget_stopped": "a budget ended the answer",
+}
+"""What to say of a turn's state, where it is not running and has no complete answer."""
 
 
 def clean(text: str) -> str:
@@ -71,6 +79,15 @@ def message_text(message: Mapping[str, Any]) -> str:
             case _:
                 parts.append(f"[{block.get('toolName') or block['kind']}] {block['text']}")
     return clean("\n".join(parts))
+
+
+def ending(message: Mapping[str, Any], turns: Mapping[str, Mapping[str, Any]]) -> str:
+    """What to say after a message that has no complete answer or is none; else empty. turns: those known, by id."""
+    turn = turns.get(message.get("turnId") or "", {})
+    if turn.get("state") in ENDINGS and turn.get("answerMessageId", "") in ("", message["messageId"]):
+        return ENDINGS[turn["state"]]
+    complete = all(block.get("complete", True) for block in message["blocks"])
+    return "" if complete else "the answer is incomplete"
 
 
 def context_table(frame: Mapping[str, Any]) -> str:

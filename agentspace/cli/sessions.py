@@ -51,11 +51,17 @@ def show_session(target: Target, session: str) -> None:
                 print(render.sessions_table([found]))
                 if found.get("systemPrompt"):
                     print(f"\n[system]\n{render.clean(found['systemPrompt'])}")
+            turns = {}
+            if not target.as_json:
+                listed = client.pages("turn.list", "turns", sessionId=session)
+                turns = {turn["turnId"]: turn async for turn in listed}
             async for message in client.pages("session.history", "messages", sessionId=session):
                 if target.as_json:
                     print(render.as_json(message))
                 else:
                     print(f"\n[{message['role']}]\n{render.message_text(message)}")
+                    if how := render.ending(message, turns):
+                        print(f"[{how}]")
 
     run(target, work)
 

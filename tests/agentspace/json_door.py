@@ -30,6 +30,7 @@ class JsonDoor:
         self.epoch = 1
         self.log: list[Frame] = []
         self.snapshot: Frame | None = None
+        self.turns: list[Frame] = []
         self.hold_at: int | None = None
         self.release = asyncio.Event()
         self.holding = asyncio.Event()
@@ -119,6 +120,8 @@ class Player:
                 door.hold_at = None
                 door.release.set()
                 await self.reply(frame, {"type": "turn.cancel", "turns": []})
+            case "turn.list":
+                await self.reply(frame, {"type": "turn.list", "turns": door.turns, "nextPageToken": ""})
             case "session.unwatch":
                 await self.reply(frame, {"type": "session.unwatched", "sessionId": SESSION})
             case kind:

@@ -39,6 +39,41 @@ async def test_show() -> None:
         assert frames[1] == message
 
 
+async def test_show_marks_what_is_no_complete_answer() -> None:
+    def message(name: str, role: str, turn: str, complete: bool = True) -> Frame:
+        block = {"kind": "text", "text": name, "complete": complete}
+        return {"role": role, "messageId": name, "turnId": turn, "blocks": [block]}
+
+    async with json_door() as door:
+        messages = [
+            *(message("q1", "user", "1"), message("a1", "assistant", "1", complete=False)),
+            *(message("q2", "user", "2"), message("a2", "assistant", "2")),
+            message("q3", "user", "3"),
+            *(message("q4", "user", "4"), message("a4", "assistant", "4")),
+            message("a5", "assistant", "of a copied session", complete=False),
+        ]
+        door.turns = [
+            {"turnId": "4", "state": "completed", "answerMessageId": "a4"},
+            {"turnId": "3", "state": "failed"},
+            {"turnId": "2", "state": "refused", "answerMessageId": "a2"},
+            {"turnId": "1", "state": "cancelled", "answerMessageId": "a1"},
+        ]
+        door.replies["session.get"] = {"type": "session.get", "session": session("a")}
+        door.replies["session.history"] = {"type": "session.history", "messages": messages, "nextPageToken": ""}
+        shown = (await call("sessions", "show", "a", "--url", door.url)).stdout
+    said = [part.splitlines() for part in shown.split("\n\n")[2:]]
+    assert said == [
+        ["[user]", "q1"],
+        ["[assistant]", "a1", "[the answer was cancelled]"],
+        ["[user]", "q2"],
+        ["[assistant]", "a2", "[the model refused to answer]"],
+        ["[user]", "q3", "[the answer failed]"],
+        ["[user]", "q4"],
+        ["[assistant]", "a4"],
+        ["[assistant]", "a5", "[the answer is incomplete]"],
+    ]
+
+
 async def test_remove() -> None:
     async with json_door() as door:
         door.replies["session.delete"] = {"type": "session.delete", "session": session("a")}
