@@ -8,6 +8,7 @@ import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NoReturn
 
 from bridge.guard import is_loopback
 
@@ -34,9 +35,17 @@ class Config:
     exit_with_stdin: bool = False
 
 
-def parser() -> argparse.ArgumentParser:
+class Flags(argparse.ArgumentParser):
+    """Says in one line what is wrong, and without our name: often it is `agentspace up` that was called."""
+
+    def error(self, message: str) -> NoReturn:
+        """Exit with status 2."""
+        self.exit(2, f"error: {message}\n")
+
+
+def parser() -> Flags:
     """Describe the flags."""
-    flags = argparse.ArgumentParser(prog="python -m bridge", description="The JSON WebSocket in front of a gateway.")
+    flags = Flags(prog="python -m bridge", description="The JSON WebSocket in front of a gateway.")
     flags.add_argument("--home", type=Path, help="where the gateway's socket is (AGENTSPACE_HOME, ~/.agentspace)")
     flags.add_argument("--host", default="127.0.0.1", help="address to listen on (127.0.0.1)")
     flags.add_argument("--port", type=int, help="port; 0 picks a free one (AGENTSPACE_PORT, 3271 or the ten after it)")
@@ -71,7 +80,7 @@ def read_config(arguments: Sequence[str] | None = None, environment: Mapping[str
     )
 
 
-def _ports(flags: argparse.ArgumentParser, flag: int | None, variable: str) -> tuple[int, ...]:
+def _ports(flags: Flags, flag: int | None, variable: str) -> tuple[int, ...]:
     if flag is None and not variable:
         # Nobody asked for this one: as the original did, go on to the next ten when it is taken.
         return tuple(range(DEFAULT_PORT, DEFAULT_PORT + 11))

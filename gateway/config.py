@@ -6,6 +6,7 @@ import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NoReturn
 from urllib.parse import urlsplit
 
 from gateway.domain.secret import Secret
@@ -41,9 +42,17 @@ class Config:
     limits: TimeLimits
 
 
-def parser() -> argparse.ArgumentParser:
+class Flags(argparse.ArgumentParser):
+    """Says in one line what is wrong, and without our name: often it is `agentspace up` that was called."""
+
+    def error(self, message: str) -> NoReturn:
+        """Exit with status 2."""
+        self.exit(2, f"error: {message}\n")
+
+
+def parser() -> Flags:
     """Describe the flags."""
-    flags = argparse.ArgumentParser(prog="python -m gateway", description="The gRPC service behind AgentSpace.")
+    flags = Flags(prog="python -m gateway", description="The gRPC service behind AgentSpace.")
     flags.add_argument("--home", type=Path, help="database, keys and sockets (AGENTSPACE_HOME, ~/.agentspace)")
     flags.add_argument("--host", default="127.0.0.1", help="address to listen on (127.0.0.1)")
     flags.add_argument("--grpc-port", type=int, help="port; 0 picks a free one (AGENTSPACE_GRPC_PORT, 3272)")
@@ -96,7 +105,7 @@ def _secret(environment: Mapping[str, str], name: str) -> Secret | None:
     return Secret(value) if value else None
 
 
-def _url(flags: argparse.ArgumentParser, environment: Mapping[str, str], name: str, default: str) -> str:
+def _url(flags: Flags, environment: Mapping[str, str], name: str, default: str) -> str:
     url = environment.get(name) or default
     try:
         parts = urlsplit(url)
@@ -109,7 +118,7 @@ def _url(flags: argparse.ArgumentParser, environment: Mapping[str, str], name: s
     return url
 
 
-def _number(flags: argparse.ArgumentParser, environment: Mapping[str, str], name: str, default: float) -> float:
+def _number(flags: Flags, environment: Mapping[str, str], name: str, default: float) -> float:
     text = environment.get(name, "")
     if not text:
         return default

@@ -3,7 +3,6 @@
 Prints one line of JSON on stdout when it is ready: {"event":"ready","port":N,"grpcPort":N}.
 """
 
-import argparse
 import asyncio
 import json
 import signal
@@ -15,6 +14,7 @@ from bridge.config import read_config as read_bridge_config
 from gateway.__main__ import EndOfInput, event_loop, let_threads_in, settle
 from gateway.app import App
 from gateway.config import Config as GatewayConfig
+from gateway.config import Flags
 from gateway.config import read_config as read_gateway_config
 from gateway.domain.error import GatewayError
 from gateway.storage.file import DatabaseRefusedError
@@ -48,7 +48,7 @@ async def run(gateway: GatewayConfig, bridge: BridgeConfig) -> None:
 
 def read_configs(arguments: list[str]) -> tuple[GatewayConfig, BridgeConfig]:
     """The flags of both, from one command line. Exits with status 2 and a message when they make no sense."""
-    flags = argparse.ArgumentParser(prog="python -m standalone", description=__doc__)
+    flags = Flags(prog="python -m standalone", description=__doc__)
     for name in ("--home", "--host", "--port", "--grpc-port", "--model"):
         flags.add_argument(name)
     flags.add_argument("--insecure", action="store_true")

@@ -11,10 +11,16 @@ from asyncio.subprocess import PIPE, Process
 from typing import Any
 
 START_SECONDS = 30.0
+REFUSED = 2
+"""The exit code of a server that does not accept its settings."""
 
 
 class ChildError(Exception):
     """The child did not become ready; the message says why."""
+
+
+class RefusedError(ChildError):
+    """The child does not accept its settings; it has said why on stderr, in one line."""
 
 
 class Child:
@@ -44,7 +50,7 @@ class Child:
         return self._process.pid
 
     async def ready(self) -> dict[str, Any]:
-        """Its ready line. Raises ChildError if it ends or takes too long instead."""
+        """Its ready line. Raises ChildError if it ends or takes too long instead, RefusedError for its settings."""
         assert self._process.stdout is not None
         try:
             async with asyncio.timeout(START_SECONDS):
@@ -58,6 +64,8 @@ class Child:
         except TimeoutError:
             raise ChildError(f"the {self.name} was not ready after {START_SECONDS:.0f} s") from None
         code = await self.ended()
+        if code == REFUSED:
+            raise RefusedError(f"the {self.name} does not accept its settings")
         raise ChildError(f"the {self.name} did not start (exit code {code}); its log is above")
 
     async def ended(self) -> int:

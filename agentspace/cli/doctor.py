@@ -9,7 +9,7 @@ from pathlib import Path
 
 import click
 
-from agentspace.cli import http, render
+from agentspace.cli import http, paths, render
 from agentspace.cli.options import FAILED, Target, client_options
 from agentspace.client import discovery
 from agentspace.client.conversation import Client
@@ -37,7 +37,7 @@ def doctor(target: Target) -> None:
     except UnreachableError as error:
         findings.append(Finding("server", False, f"{error.message}; run: agentspace up --home {target.home}"))
     else:
-        reached = reachable(server)
+        reached = reachable(server, target.home)
         findings += reached
         if reached[0].ok:
             findings += asyncio.run(rights(server))
@@ -90,7 +90,7 @@ def tables() -> Finding:
     return Finding("token tables", True, "installed" if found else "not installed; tokens are estimated from bytes")
 
 
-def reachable(server: discovery.Server) -> list[Finding]:
+def reachable(server: discovery.Server, folder: Path) -> list[Finding]:
     """The server, and the parts it says a chat needs."""
     try:
         http.get(server.url, "/health")
@@ -102,6 +102,8 @@ def reachable(server: discovery.Server) -> list[Finding]:
         Finding(f"ready: {part.get('name')}", bool(part.get("ready")), str(part.get("detail") or ""))
         for part in said.get("parts") or []
     ]
+    if server.source == "runtime.json" and "vault" in http.missing(said):
+        findings.append(Finding("master key", True, paths.master_key_place(folder)))
     if code != 200 and all(finding.ok for finding in findings):
         findings.append(Finding("ready", False, f"/ready answers {code}"))
     return findings

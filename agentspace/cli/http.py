@@ -26,7 +26,7 @@ def get(url: str, path: str, timeout: float = 5.0) -> tuple[int, dict[str, Any]]
     return response.status, said if isinstance(said, dict) else {}
 
 
-def missing(ready: dict[str, Any]) -> list[str]:
-    """What GET /ready says is not in order: "part: what to do", one a part."""
+def missing(ready: dict[str, Any]) -> dict[str, str]:
+    """What GET /ready says is not in order: the parts, and what is wrong with them."""
     parts = ready.get("parts") or []
-    return [f"{part.get('name')}: {part.get('detail')}" for part in parts if not part.get("ready")]
+    return {str(part.get("name")): str(part.get("detail") or "") for part in parts if not part.get("ready")}

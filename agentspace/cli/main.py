@@ -42,6 +42,7 @@ COMMANDS = {
     "up": Entry("up", "up", "Start the gateway and the bridge, and stay."),
     "chat": Entry("chat", "chat", "Send a message, or talk."),
     "attach": Entry("attach", "attach", "Watch a session live."),
+    "cancel": Entry("cancel", "cancel", "Cancel what a session is doing."),
     "sessions": Entry("sessions", "sessions", "List, show and remove sessions."),
     "context": Entry("context", "context", "Show what the model would be sent next."),
     "usage": Entry("usage", "usage", "Show tokens and cost."),

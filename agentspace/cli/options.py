@@ -96,6 +96,15 @@ def run(target: Target, work: Callable[[], Awaitable[None]]) -> None:
         sys.exit(INTERRUPTED)
 
 
+def explained(error: AgentSpaceError) -> str:
+    """What an error says, in terms of the command line."""
+    message = error.message or error.reason
+    if error.reason == "STREAM_IN_PROGRESS":
+        session = error.metadata.get("sessionId", "SESSION")
+        message = f"the session has a running turn; wait for its end, or run: agentspace cancel {session}"
+    return f"{message} ({error.reason})"
+
+
 def failure(error: AgentSpaceError, *, as_json: bool = False) -> Failure:
     """The end of a command that met an error of the client."""
     frame = {
@@ -105,7 +114,7 @@ def failure(error: AgentSpaceError, *, as_json: bool = False) -> Failure:
         "retryable": error.retryable,
         "metadata": error.metadata,
     }
-    message = f"{error.message or error.reason} ({error.reason})"
+    message = explained(error)
     if isinstance(error, UnreachableError):
         hint = "" if error.turn_id else "; is `agentspace up` running?"
         return Failure(f"{error.message}{hint}", UNREACHABLE, frame if as_json else None)

@@ -18,6 +18,11 @@ FILES = {
 }
 
 
+def master_key_place(home: Path) -> str:
+    """Where the servers of a home have their master key from; they do not tell their clients."""
+    return f"AGENTSPACE_MASTER_KEY, else the file {home / FILES['masterKey']}"
+
+
 @click.command()
 @home_option
 @json_option

@@ -6,7 +6,7 @@ from prompt_toolkit.history import FileHistory
 from prompt_toolkit.patch_stdout import patch_stdout
 
 from agentspace.cli import answer, render
-from agentspace.cli.options import Target
+from agentspace.cli.options import Target, explained
 from agentspace.client.conversation import Client
 from agentspace.client.errors import AgentSpaceError, DeniedError
 from agentspace.client.websocket import Frame
@@ -45,7 +45,7 @@ async def talk(client: Client, target: Target, session_id: str | None, model: st
             raise
         except AgentSpaceError as error:
             # The conversation goes on; the next message connects again.
-            click.echo(f"error: {render.clean(str(error))}", err=True)
+            click.echo(f"error: {render.clean(explained(error))}", err=True)
 
 
 async def say(client: Client, said: str, printer: answer.Printer, session_id: str | None, model: str | None) -> str:

@@ -13,8 +13,9 @@ from pathlib import Path
 import click
 
 from agentspace.cli import http, runtime
-from agentspace.cli.child import Child, ChildError
+from agentspace.cli.child import REFUSED, Child, ChildError, RefusedError
 from agentspace.cli.options import Failure, home_option
+from agentspace.cli.paths import master_key_place
 from agentspace.client.discovery import home_folder, read_runtime
 
 PORT, GRPC_PORT = 3271, 3272
@@ -108,7 +109,10 @@ def up(
     running = read_runtime(folder)
     if running is not None:
         raise Failure(f"already running at http://127.0.0.1:{running.port} (process {running.pid})")
-    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    try:
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    except OSError as error:
+        raise Failure(f"the home {folder} cannot be made: {error.strerror}") from error
     given = {name for name in ("port", "grpc_port") if _given(context, name)}
     chosen = choose_port(host, port, firm="port" in given, option="--port")
     grpc_chosen = choose_port(host, grpc_port, firm="grpc_port" in given, option="--grpc-port", taken=chosen)
@@ -149,6 +153,8 @@ async def serve(plan: Plan) -> None:
         if dead and not stop.is_set():
             child, code = dead[0]
             raise Failure(f"the {child.name} stopped unexpectedly (exit code {code})")
+    except RefusedError as error:
+        raise SystemExit(REFUSED) from error
     except ChildError as error:
         raise Failure(str(error)) from error
     finally:
@@ -189,8 +195,13 @@ async def announce(plan: Plan, port: int, grpc_port: int) -> None:
     if code == 200:
         print("ready")
     else:
-        print(f"not ready: {'; '.join(http.missing(said)) or 'no model can be reached'}")
-        print("  agentspace keys set anthropic      stores a key; or start with --model scripted/echo")
+        missing = http.missing(said)
+        details = "; ".join(f"{part}: {detail}" for part, detail in missing.items())
+        print(f"not ready: {details or 'no model can be reached'}")
+        if "vault" in missing:
+            print(f"  the master key is {master_key_place(plan.home)}")
+        if missing.keys() & {"provider", "vault"}:
+            print("  or start with another --model; scripted/echo needs no key")
     home = "" if plan.home == home_folder() else f" --home {shlex.quote(str(plan.home))}"
     print("\nTry:")
     print(f'  agentspace chat{home} "hello"')

@@ -34,7 +34,8 @@ class MasterKey:
         try:
             descriptor = os.open(self._file, os.O_RDONLY)
         except OSError as error:
-            raise _unavailable(f"the master key file cannot be read: {error.strerror}") from None
+            remedy = "put it back, or store the provider keys again"
+            raise _unavailable(f"the master key file cannot be read: {error.strerror}; {remedy}") from None
         try:
             mode = os.fstat(descriptor).st_mode
             if not stat.S_ISREG(mode):

@@ -114,12 +114,13 @@ class Player:
                     after = door.snapshot["seq"]
                 await self.play(frame, after)
             case "turn.cancel":
+                cancelled = [{"turnId": TURN, "state": "cancelled"}] if door.log else []
                 door.log = door.log[: door.hold_at]
                 end = {"type": "chat.stream.end", "usage": USAGE, "cost": ZERO_COST, "state": "cancelled"}
                 door.log.append({**end, "turnId": TURN, "epoch": door.epoch, "seq": len(door.log) + 1})
                 door.hold_at = None
                 door.release.set()
-                await self.reply(frame, {"type": "turn.cancel", "turns": []})
+                await self.reply(frame, {"type": "turn.cancel", "turns": cancelled})
             case "turn.list":
                 await self.reply(frame, {"type": "turn.list", "turns": door.turns, "nextPageToken": ""})
             case "session.unwatch":

@@ -20,7 +20,8 @@ def stop(why):
 
 class Handler(BaseHTTPRequestHandler):
     def do_GET(self):
-        body = b'{"ready": false, "parts": [{"name": "provider", "ready": false, "detail": "no key"}]}'
+        part = {"name": "vault" if (NOTES.parent / "vault").exists() else "provider", "ready": False, "detail": "wrong"}
+        body = json.dumps({"ready": False, "parts": [part]}).encode()
         self.send_response(503)
         self.end_headers()
         self.wfile.write(body)
@@ -31,6 +32,8 @@ def main():
     note(f"started {os.getpid()} {json.dumps(sys.argv[1:])}")
     if (NOTES.parent / f"{NAME}.fails").exists():
         sys.exit(7)
+    if (NOTES.parent / f"{NAME}.refuses").exists():
+        sys.exit(2)
     if (NOTES.parent / f"{NAME}.stuck").exists():
         signal.signal(signal.SIGTERM, signal.SIG_IGN)
     else:

@@ -1,5 +1,7 @@
 """`agentspace doctor`."""
 
+import json
+import os
 import subprocess
 from pathlib import Path
 
@@ -30,6 +32,17 @@ async def test_what_is_wrong_is_told_with_its_cure(tmp_path: Path) -> None:
     assert set(wrong) == {"home", "master.key", "ready: provider"}
     assert "chmod 700" in wrong["home"]
     assert wrong["ready: provider"] == "set a key"
+
+
+async def test_the_master_key_of_a_running_server_has_a_place(tmp_path: Path) -> None:
+    tmp_path.chmod(0o700)
+    async with json_door() as door:
+        door.ready = (503, {"ready": False, "parts": [{"name": "vault", "ready": False, "detail": "it is missing"}]})
+        told = {"pid": os.getpid(), "port": int(door.url.rsplit(":", 1)[1]), "grpcPort": 1, "startedAt": "2026"}
+        (tmp_path / "runtime.json").write_text(json.dumps(told), encoding="utf-8")
+        shown = await call("doctor", "--home", str(tmp_path))
+    assert shown.exit_code == 1
+    assert str(tmp_path / "master.key") in shown.stdout
 
 
 async def test_no_server(tmp_path: Path) -> None:

@@ -22,5 +22,5 @@ def test_nobody_answers() -> None:
 
 def test_what_is_missing() -> None:
     parts = [{"name": "storage", "ready": True}, {"name": "provider", "ready": False, "detail": "no key"}]
-    assert http.missing({"parts": parts}) == ["provider: no key"]
-    assert http.missing({}) == []
+    assert http.missing({"parts": parts}) == {"provider": "no key"}
+    assert http.missing({}) == {}

@@ -34,6 +34,13 @@ def test_an_error_is_a_line_or_a_frame(capsys: pytest.CaptureFixture[str]) -> No
     assert (frame["type"], frame["code"], frame["metadata"]) == ("error", "SESSION_NOT_FOUND", {"sessionId": "x"})
 
 
+def test_a_busy_sessions_way_out_is_a_command() -> None:
+    busy = errors.build("STREAM_IN_PROGRESS", "wait, or send with onBusy", metadata={"sessionId": "s"})
+    assert failure(busy).message == (
+        "the session has a running turn; wait for its end, or run: agentspace cancel s (STREAM_IN_PROGRESS)"
+    )
+
+
 def test_run_turns_errors_and_ctrl_c_into_codes() -> None:
     target = Target(None, Path("/nonexistent"), as_json=False)
 

@@ -62,8 +62,8 @@ async def test_it_tells_where_and_stops_in_order(folder: Path) -> None:
     assert stat.S_IMODE(runtime.parent.stat().st_mode) == 0o700
     assert f"ws://127.0.0.1:{told['port']}/gateway" in said
     assert f"127.0.0.1:{told['grpcPort']}" in said
-    assert "not ready: provider: no key" in said
-    assert "agentspace keys set anthropic" in said
+    assert "not ready: provider: wrong\n  or start with another --model" in said
+    assert "agentspace keys" not in said
     gateway, bridge = (json.loads(line.split(" ", 3)[3]) for line in notes(folder))
     place = str(folder / "home" / "gateway.sock")
     assert gateway[-5:] == ["--socket", place, "--model", "scripted/echo", "--exit-with-stdin"]
@@ -93,6 +93,36 @@ async def test_a_server_that_does_not_start(folder: Path) -> None:
     assert code == 1
     assert "the bridge did not start (exit code 7)" in err
     assert "gateway terminated" in notes(folder)
+
+
+async def test_a_vault_that_is_not_ready_is_told_with_its_place(folder: Path) -> None:
+    (folder / "vault").touch()
+    process = await up(folder)
+    assert f"the master key is AGENTSPACE_MASTER_KEY, else the file {folder}/home/master.key" in await announced(
+        process
+    )
+    process.terminate()
+    await finish(process)
+
+
+async def test_settings_that_are_refused_are_told_by_the_server_alone(folder: Path) -> None:
+    (folder / "gateway.refuses").touch()
+    code, _, err = await finish(await up(folder))
+    assert (code, err) == (2, "")
+
+
+@pytest.mark.parametrize("options", [(), ("--one-process",)])
+async def test_a_wrong_option_is_said_in_one_line(tmp_path: Path, options: tuple[str, ...]) -> None:
+    code, _, err = await finish(await start("up", "--home", str(tmp_path), "--host", "0.0.0.0", *options))
+    assert code == 2
+    assert err.startswith("error: 0.0.0.0 is not loopback: give --insecure")
+    assert err.count("\n") == 1
+
+
+async def test_a_home_that_cannot_be_made(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    code, _, err = await finish(await start("up", "--home", str(tmp_path / "file" / "home")))
+    assert (code, err) == (1, f"error: the home {tmp_path / 'file' / 'home'} cannot be made: Not a directory\n")
 
 
 async def test_no_orphans_after_kill_9(folder: Path) -> None:

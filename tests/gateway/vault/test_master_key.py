@@ -39,7 +39,7 @@ def test_malformed_value_is_refused_and_not_repeated(tmp_path: Path, value: str)
 def test_file_is_made_at_the_first_sealing_only(tmp_path: Path) -> None:
     file = tmp_path / "master.key"
     source = MasterKey(None, file)
-    refused(source)
+    assert "put it back" in refused(source).message
     assert not file.exists()
     key = source.to_seal()
     assert len(key) == 32
