@@ -5,15 +5,17 @@ Called by __main__.py; the result goes to app.py.
 
 import argparse
 import os
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NoReturn
 
-from bridge.guard import is_loopback
+from bridge.guard import HOST, is_loopback
 
 DEFAULT_PORT = 3271
 MAX_CONNECTIONS = 10_000
+ORIGIN = re.compile(r"[a-z][a-z0-9+.-]*://" + HOST.pattern)
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,7 +74,7 @@ def read_config(arguments: Sequence[str] | None = None, environment: Mapping[str
         ports=_ports(flags, given.port, environment.get("AGENTSPACE_PORT", "")),
         gateway=given.gateway or f"unix:{(home.expanduser() / 'gateway.sock').absolute()}",
         hosts=frozenset(name.lower() for name in _names(environment.get("AGENTSPACE_ALLOWED_HOSTS", ""))),
-        origins=frozenset(_names(environment.get("AGENTSPACE_ALLOWED_ORIGINS", ""))),
+        origins=_origins(flags, environment.get("AGENTSPACE_ALLOWED_ORIGINS", "")),
         max_connections=given.max_connections,
         certificate=given.tls_cert,
         private_key=given.tls_key,
@@ -90,6 +92,15 @@ def _ports(flags: Flags, flag: int | None, variable: str) -> tuple[int, ...]:
     if not 0 <= port <= 65535:
         flags.error("a port is a number from 0 to 65535")
     return (port,)
+
+
+def _origins(flags: Flags, text: str) -> frozenset[str]:
+    origins = _names(text)
+    for origin in origins:
+        if not ORIGIN.fullmatch(origin):
+            # A browser would never send it, so it would allow nobody.
+            flags.error(f"AGENTSPACE_ALLOWED_ORIGINS: {origin!r} is not like https://app.example:8443, in lower case")
+    return frozenset(origins)
 
 
 def _names(text: str) -> list[str]:

@@ -9,9 +9,11 @@ from pathlib import Path
 from typing import NoReturn
 from urllib.parse import urlsplit
 
+from gateway.domain.error import GatewayError
 from gateway.domain.secret import Secret
 from gateway.providers.anthropic import ANTHROPIC_URL
 from gateway.usecases.pulse import TimeLimits
+from gateway.vault.master_key import decode
 
 DEFAULT_MODEL = "claude-sonnet-5-5"
 DEFAULT_GRPC_PORT = 3272
@@ -84,12 +86,12 @@ def read_config(arguments: Sequence[str] | None = None, environment: Mapping[str
         anthropic_url=_url(flags, environment, "ANTHROPIC_BASE_URL", ANTHROPIC_URL),
         local_url=_url(flags, environment, "AGENTSPACE_LOCAL_URL", DEFAULT_LOCAL_URL),
         anthropic_key=_secret(environment, "ANTHROPIC_API_KEY"),
-        master_key=_secret(environment, "AGENTSPACE_MASTER_KEY"),
+        master_key=_master_key(flags, environment),
         insecure=given.insecure,
         exit_with_stdin=given.exit_with_stdin,
         drain_seconds=_number(flags, environment, "AGENTSPACE_DRAIN_SECONDS", 20),
         idempotency_hours=_number(flags, environment, "AGENTSPACE_IDEMPOTENCY_HOURS", 24),
-        max_tokens=int(_number(flags, environment, "AGENTSPACE_MAX_TOKENS", 8192)),
+        max_tokens=int(_number(flags, environment, "AGENTSPACE_MAX_TOKENS", 8192, least=1)),
         limits=TimeLimits(
             first_byte=_number(flags, environment, "AGENTSPACE_FIRST_BYTE_SECONDS", DEFAULT_LIMITS.first_byte),
             idle=_number(flags, environment, "AGENTSPACE_IDLE_SECONDS", DEFAULT_LIMITS.idle),
@@ -105,6 +107,16 @@ def _secret(environment: Mapping[str, str], name: str) -> Secret | None:
     return Secret(value) if value else None
 
 
+def _master_key(flags: Flags, environment: Mapping[str, str]) -> Secret | None:
+    secret = _secret(environment, "AGENTSPACE_MASTER_KEY")
+    try:
+        if secret is not None:
+            decode(secret.reveal(), "AGENTSPACE_MASTER_KEY")
+    except GatewayError as error:
+        flags.error(error.message)
+    return secret
+
+
 def _url(flags: Flags, environment: Mapping[str, str], name: str, default: str) -> str:
     url = environment.get(name) or default
     try:
@@ -118,7 +130,7 @@ def _url(flags: Flags, environment: Mapping[str, str], name: str, default: str) 
     return url
 
 
-def _number(flags: Flags, environment: Mapping[str, str], name: str, default: float) -> float:
+def _number(flags: Flags, environment: Mapping[str, str], name: str, default: float, least: float = 0) -> float:
     text = environment.get(name, "")
     if not text:
         return default
@@ -126,6 +138,6 @@ def _number(flags: Flags, environment: Mapping[str, str], name: str, default: fl
         number = float(text)
     except ValueError:
         number = -1.0
-    if not 0 <= number < 1e9:
-        flags.error(f"{name}={text}: expected a number from 0 on")
+    if not least <= number < 1e9:
+        flags.error(f"{name}={text}: expected a number from {least} on")
     return number

@@ -1,8 +1,8 @@
 """`agentspace doctor`: looks for what is wrong, part by part. Calls discovery, http and the client."""
 
 import asyncio
+import base64
 import importlib.util
-import stat
 import sys
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,6 +16,7 @@ from agentspace.client.conversation import Client
 from agentspace.client.errors import AgentSpaceError, UnreachableError
 
 OLDEST_PYTHON = (3, 11)
+MASTER_KEY_BYTES = 32
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,7 +32,7 @@ class Finding:
 @client_options
 def doctor(target: Target) -> None:
     """Look for what is wrong. Exits 1 if anything is."""
-    findings = [python(), home(target.home), *private(target.home), tables()]
+    findings = [python(), home(target.home), *private(target.home), *configured(), tables()]
     try:
         server = target.server()
     except UnreachableError as error:
@@ -65,10 +66,8 @@ def home(folder: Path) -> Finding:
         return Finding("home", True, f"{folder} is not there yet; `agentspace up` makes it")
     if not folder.is_dir():
         return Finding("home", False, f"{folder} is not a folder")
-    mode = stat.S_IMODE(folder.stat().st_mode)
-    if mode & 0o077:
-        return Finding("home", False, f"{folder} is open to others ({mode:04o}); run: chmod 700 {folder}")
-    return Finding("home", True, str(folder))
+    wrong = paths.exposure(folder, "700")
+    return Finding("home", not wrong, wrong or str(folder))
 
 
 def private(folder: Path) -> list[Finding]:
@@ -76,12 +75,23 @@ def private(folder: Path) -> list[Finding]:
     findings = []
     for name in ("master.key", "token"):
         path = folder / name
-        if not path.exists():
-            continue
-        mode = stat.S_IMODE(path.stat().st_mode)
-        detail = f"{mode:04o}" if not mode & 0o077 else f"open to others ({mode:04o}); run: chmod 600 {path}"
-        findings.append(Finding(name, not mode & 0o077, detail))
+        if path.exists():
+            wrong = paths.exposure(path, "600")
+            findings.append(Finding(name, not wrong, wrong or str(path)))
     return findings
+
+
+def configured() -> list[Finding]:
+    """The master key of the environment, if there is one."""
+    given = discovery.environment().get("AGENTSPACE_MASTER_KEY", "").strip()
+    if not given:
+        return []
+    try:
+        ok = len(base64.b64decode(given, validate=True)) == MASTER_KEY_BYTES
+    except ValueError:
+        ok = False
+    detail = f"{'is' if ok else 'is not'} {MASTER_KEY_BYTES} bytes in base64"
+    return [Finding("AGENTSPACE_MASTER_KEY", ok, detail)]
 
 
 def tables() -> Finding:

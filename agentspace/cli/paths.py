@@ -1,5 +1,6 @@
 """`agentspace paths`: where everything is. Knows the home's layout; talks to nobody."""
 
+import stat
 from pathlib import Path
 
 import click
@@ -16,6 +17,12 @@ FILES = {
     "socket": "gateway.sock",
     "history": "history",
 }
+
+
+def exposure(path: Path, mode: str) -> str:
+    """What is wrong when others than the owner can get at a path, and the cure, which gives it the mode; else empty."""
+    found = stat.S_IMODE(path.stat().st_mode)
+    return f"{path} is open to others ({found:04o}); run: chmod {mode} {path}" if found & 0o077 else ""
 
 
 def master_key_place(home: Path) -> str:

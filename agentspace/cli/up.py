@@ -15,7 +15,7 @@ import click
 from agentspace.cli import http, runtime
 from agentspace.cli.child import REFUSED, Child, ChildError, RefusedError
 from agentspace.cli.options import Failure, home_option
-from agentspace.cli.paths import master_key_place
+from agentspace.cli.paths import exposure, master_key_place
 from agentspace.client.discovery import home_folder, read_runtime
 
 PORT, GRPC_PORT = 3271, 3272
@@ -90,7 +90,9 @@ class Plan:
 @click.option("--model", "-m", envvar="AGENTSPACE_MODEL", show_envvar=True, help="The default model.")
 @click.option("--one-process", is_flag=True, help="Run both servers in one process: cheaper, and stopped together.")
 @click.option("--insecure", is_flag=True, help="Listen beyond loopback without TLS.")
-@click.option("--drain-seconds", envvar="AGENTSPACE_DRAIN_SECONDS", type=float, default=20.0, hidden=True)
+@click.option(
+    "--drain-seconds", envvar="AGENTSPACE_DRAIN_SECONDS", type=float, default=20.0, hidden=True, show_envvar=True
+)
 @home_option
 @click.pass_context
 def up(
@@ -113,6 +115,8 @@ def up(
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     except OSError as error:
         raise Failure(f"the home {folder} cannot be made: {error.strerror}") from error
+    if exposed := exposure(folder, "700"):
+        click.echo(f"warning: {exposed}", err=True)
     given = {name for name in ("port", "grpc_port") if _given(context, name)}
     chosen = choose_port(host, port, firm="port" in given, option="--port")
     grpc_chosen = choose_port(host, grpc_port, firm="grpc_port" in given, option="--grpc-port", taken=chosen)

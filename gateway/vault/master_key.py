@@ -30,7 +30,7 @@ class MasterKey:
     def to_open(self) -> bytes:
         """The key, to open what was sealed. Raises VAULT_UNAVAILABLE when there is none or it cannot be trusted."""
         if self._configured is not None:
-            return _decode(self._configured.reveal(), "AGENTSPACE_MASTER_KEY")
+            return decode(self._configured.reveal(), "AGENTSPACE_MASTER_KEY")
         try:
             descriptor = os.open(self._file, os.O_RDONLY)
         except OSError as error:
@@ -42,7 +42,7 @@ class MasterKey:
                 raise _unavailable("the master key file is not a file")
             if os.name == "posix" and mode & 0o077:
                 raise _unavailable("the master key file can be read by others than its owner; make its mode 0600")
-            return _decode(os.read(descriptor, _LONGEST_FILE).decode("ascii", errors="replace"), "the master key file")
+            return decode(os.read(descriptor, _LONGEST_FILE).decode("ascii", errors="replace"), "the master key file")
         finally:
             os.close(descriptor)
 
@@ -77,7 +77,8 @@ class MasterKey:
             os.close(folder)
 
 
-def _decode(text: str, source: str) -> bytes:
+def decode(text: str, source: str) -> bytes:
+    """The key in `text`, which came from `source`. Raises VAULT_UNAVAILABLE; the text is not repeated."""
     try:
         key = base64.b64decode(text.strip(), validate=True)
     except (binascii.Error, ValueError):

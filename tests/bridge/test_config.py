@@ -35,6 +35,21 @@ def test_flags_come_first(tmp_path: Path) -> None:
     assert read("--gateway", "127.0.0.1:3272").gateway == "127.0.0.1:3272"
 
 
+@pytest.mark.parametrize("origin", ["https://a.example", "http://[::1]:8080", "chrome-extension://abcdef"])
+def test_an_origin_is_what_a_browser_sends(origin: str) -> None:
+    assert read(AGENTSPACE_ALLOWED_ORIGINS=origin).origins == {origin}
+
+
+@pytest.mark.parametrize(
+    "origin", ["a.example", "https://a.example/", "https://A.example", "*", "null", "https://", "https://me@a.example"]
+)
+def test_another_origin_is_refused(capsys: pytest.CaptureFixture[str], origin: str) -> None:
+    with pytest.raises(SystemExit) as caught:
+        read(AGENTSPACE_ALLOWED_ORIGINS=f"https://a.example,{origin}")
+    assert caught.value.code == 2
+    assert capsys.readouterr().err.startswith(f"error: AGENTSPACE_ALLOWED_ORIGINS: {origin!r} ")
+
+
 @pytest.mark.parametrize(
     ("arguments", "variable"),
     [

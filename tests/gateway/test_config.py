@@ -1,5 +1,6 @@
 """config.py: flags before environment before defaults, and a plain word where they make no sense."""
 
+import base64
 from pathlib import Path
 
 import pytest
@@ -18,6 +19,7 @@ NUMBERS = [
     "AGENTSPACE_TOTAL_SECONDS",
     "AGENTSPACE_UNWATCHED_SECONDS",
 ]
+MASTER_KEY = base64.b64encode(bytes(range(32))).decode()
 URLS = ["ANTHROPIC_BASE_URL", "AGENTSPACE_LOCAL_URL"]
 
 
@@ -49,7 +51,7 @@ def test_environment(tmp_path: Path) -> None:
             "ANTHROPIC_BASE_URL": "https://proxy.example/anthropic",
             "AGENTSPACE_LOCAL_URL": "http://127.0.0.1:9",
             "ANTHROPIC_API_KEY": " sk-secret \n",
-            "AGENTSPACE_MASTER_KEY": "master-secret",
+            "AGENTSPACE_MASTER_KEY": MASTER_KEY,
             **{name: str(number) for number, name in enumerate(NUMBERS, 1)},
         },
     )
@@ -60,6 +62,7 @@ def test_environment(tmp_path: Path) -> None:
     assert (config.grpc_port, config.drain_seconds, config.idempotency_hours, config.max_tokens) == (1, 2, 3, 4)
     assert config.limits == TimeLimits(5, 6, 7, 8, 9)
     assert "secret" not in repr(config)
+    assert MASTER_KEY not in repr(config)
 
 
 def test_flags_come_first(tmp_path: Path) -> None:
@@ -80,6 +83,17 @@ def test_an_empty_variable_is_no_variable() -> None:
 @pytest.mark.parametrize("text", ["x", "-1", "nan", "inf", "1e12"])
 def test_numbers_must_be_numbers(capsys: pytest.CaptureFixture[str], name: str, text: str) -> None:
     assert name in refusal(capsys, **{name: text})
+
+
+@pytest.mark.parametrize("text", ["0", "0.5"])
+def test_an_answer_has_a_token(capsys: pytest.CaptureFixture[str], text: str) -> None:
+    said = refusal(capsys, AGENTSPACE_MAX_TOKENS=text)
+    assert said == f"error: AGENTSPACE_MAX_TOKENS={text}: expected a number from 1 on\n"
+
+
+@pytest.mark.parametrize("text", ["hunter2", MASTER_KEY[:-4], f"{MASTER_KEY}!"])
+def test_a_master_key_is_32_bytes(capsys: pytest.CaptureFixture[str], text: str) -> None:
+    assert refusal(capsys, AGENTSPACE_MASTER_KEY=text) == "error: AGENTSPACE_MASTER_KEY is not 32 bytes in base64\n"
 
 
 @pytest.mark.parametrize("name", URLS)

@@ -18,7 +18,7 @@ from agentspace.v1 import key_service_pb2
 from agentspace.v1.key_service_pb2_grpc import KeyServiceStub
 from tests.agentspace.command import finish, start
 from tests.fixtures.script import Refusal, Script
-from tests.fixtures.stack import Frame, Stack, running_stack
+from tests.fixtures.stack import Frame, NotReadyError, Stack, running_stack
 from tests.fixtures.upstream import KEY, Upstream
 from tests.journeys.conftest import House
 from tests.journeys.doors import DOORS, ENDS, door, hear, ready, refused
@@ -367,13 +367,16 @@ async def test_another_master_key_opens_nothing_and_nothing_takes_its_place() ->
             await ready(stack)
         # Nor does the good file stand in for a wrong value that was configured, from the start on.
         given = stack.environment
-        for value in (base64.b64encode(bytes(32)).decode(), "not base64"):
-            stack.environment = {**given, "AGENTSPACE_MASTER_KEY": value}
+        value = base64.b64encode(bytes(32)).decode()
+        stack.environment = {**given, "AGENTSPACE_MASTER_KEY": value}
+        await stack.restart_gateway()
+        async with door("grpc", stack).open("chat.send", content="sealed") as stream:
+            frame = await stream.next()
+        assert frame["code"] == "VAULT_UNAVAILABLE"
+        assert value not in repr(frame)
+        stack.environment = {**given, "AGENTSPACE_MASTER_KEY": "not base64"}
+        with pytest.raises(NotReadyError, match="AGENTSPACE_MASTER_KEY is not 32 bytes in base64"):
             await stack.restart_gateway()
-            async with door("grpc", stack).open("chat.send", content="sealed") as stream:
-                frame = await stream.next()
-            assert frame["code"] == "VAULT_UNAVAILABLE"
-            assert value not in repr(frame)
         assert not upstream.calls
         stack.environment = given
         await stack.restart_gateway()

@@ -45,6 +45,16 @@ async def test_the_master_key_of_a_running_server_has_a_place(tmp_path: Path) ->
     assert str(tmp_path / "master.key") in shown.stdout
 
 
+async def test_a_master_key_is_looked_at_and_not_repeated(tmp_path: Path) -> None:
+    for value, found in (("hunter2", "is not 32 bytes"), ("A" * 43 + "=", "is 32 bytes")):
+        environ = {"AGENTSPACE_MASTER_KEY": value}
+        shown = (await call("doctor", "--home", str(tmp_path), environ=environ)).stdout
+        [line] = [line for line in shown.splitlines() if line.startswith("AGENTSPACE_MASTER_KEY")]
+        assert found in line
+        assert ("WRONG" in line) == (found == "is not 32 bytes")
+        assert value not in shown
+
+
 async def test_no_server(tmp_path: Path) -> None:
     shown = await call("doctor", "--url", "http://127.0.0.1:1", "--home", str(tmp_path / "none"))
     assert shown.exit_code == 1

@@ -119,6 +119,24 @@ async def test_a_wrong_option_is_said_in_one_line(tmp_path: Path, options: tuple
     assert err.count("\n") == 1
 
 
+async def test_a_drain_time_is_named_as_it_was_given(tmp_path: Path) -> None:
+    code, _, err = await finish(await start("up", "--home", str(tmp_path), AGENTSPACE_DRAIN_SECONDS="abc"))
+    assert code == 2
+    assert "AGENTSPACE_DRAIN_SECONDS" in err
+
+
+async def test_a_home_open_to_others_is_told_and_left_alone(folder: Path) -> None:
+    home = folder / "home"
+    home.mkdir()
+    home.chmod(0o755)
+    process = await up(folder)
+    await announced(process)
+    process.terminate()
+    _, _, err = await finish(process)
+    assert err == f"warning: {home} is open to others (0755); run: chmod 700 {home}\n"
+    assert stat.S_IMODE(home.stat().st_mode) == 0o755
+
+
 async def test_a_home_that_cannot_be_made(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     code, _, err = await finish(await start("up", "--home", str(tmp_path / "file" / "home")))
