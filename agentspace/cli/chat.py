@@ -1,12 +1,17 @@
 """`agentspace chat`: one message, or a conversation at a terminal. Calls answer, and repl when there is no message."""
 
 import sys
+import threading
 
 import click
 
 from agentspace.cli import answer
 from agentspace.cli.options import Failure, Target, client_options, run
 from agentspace.client.conversation import Client
+
+PIPE_SECONDS = 2.0
+"""After how long to say what is being waited for."""
+PIPE_NOTE = "[reading what is piped in; end it with Ctrl-D, or give no input with < /dev/null]"
 
 
 @click.command()
@@ -22,7 +27,7 @@ def chat(target: Target, message: str | None, model: str | None, session: str | 
     """
     if session and continued:
         raise click.UsageError("--session and --continue exclude each other")
-    content = join_input("" if sys.stdin.isatty() else sys.stdin.read(), message)
+    content = join_input("" if sys.stdin.isatty() else read_piped(), message)
     if not content and not sys.stdin.isatty():
         raise click.UsageError("there is no message, neither as an argument nor piped in")
 
@@ -43,6 +48,17 @@ def chat(target: Target, message: str | None, model: str | None, session: str | 
                 printer.note(f"session {outcome.session_id}; go on with: agentspace chat -c")
 
     run(target, work)
+
+
+def read_piped() -> str:
+    """What is piped in, to its end. A pipe that nobody closes looks like a server that does not answer: say so."""
+    note = threading.Timer(PIPE_SECONDS, lambda: click.echo(PIPE_NOTE, err=True))
+    note.daemon = True
+    note.start()
+    try:
+        return sys.stdin.read()
+    finally:
+        note.cancel()
 
 
 def join_input(piped: str, message: str | None) -> str:

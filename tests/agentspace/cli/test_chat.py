@@ -7,7 +7,7 @@ import signal
 
 import pytest
 
-from agentspace.cli.chat import join_input
+from agentspace.cli.chat import PIPE_NOTE, join_input
 from tests.agentspace.command import call, finish, lines, start
 from tests.agentspace.json_door import SESSION, json_door
 
@@ -84,6 +84,21 @@ async def test_refusals_have_their_codes() -> None:
         result = await call("chat", "x", "-s", "y", "--url", door.url, "--json")
         assert result.exit_code == 1
         assert lines(result.stdout)[0]["code"] == "SESSION_NOT_FOUND"
+
+
+async def test_a_pipe_that_stays_open_is_told_and_still_read() -> None:
+    async with json_door() as door:
+        process = await start("chat", "sum up", "--url", door.url)
+        assert process.stdin is not None
+        assert process.stderr is not None
+        process.stdin.write(b"text\n")
+        async with asyncio.timeout(20):
+            assert (await process.stderr.readline()).decode() == f"{PIPE_NOTE}\n"
+        process.stdin.close()
+        code, out, err = await finish(process)
+        [sent] = [frame["content"] for frame in door.received if frame["type"] == "chat.send"]
+    assert (code, out, err) == (0, "Hello world\n", "")
+    assert sent == "text\n\nsum up"
 
 
 async def test_misuse_is_code_2() -> None:
