@@ -38,6 +38,8 @@ ANSWER_SECONDS = 5.0
 RETRY_SECONDS = 0.05
 """How long to wait after a call that ended without a response; doubled each time."""
 LONGEST_RETRY_SECONDS = 2.0
+SILENT_SECONDS = 3.0
+"""How long the gateway may be away before it is logged: a restart takes less."""
 OPTIONS = [
     ("grpc.max_receive_message_length", 64 * 1024 * 1024),
     ("grpc.max_send_message_length", 16 * 1024 * 1024),
@@ -55,6 +57,7 @@ class GrpcLink:
     """The way to a gateway at "unix:PATH" or "host:port". Close it when done."""
 
     def __init__(self, target: str) -> None:
+        self._target = target
         self._channel = grpc.aio.insecure_channel(target, options=OPTIONS)
         self._gateway = GatewayServiceStub(self._channel)
         self._keys = KeyServiceStub(self._channel)
@@ -74,7 +77,11 @@ class GrpcLink:
         """Keep a Connect call, until cancelled."""
         wait = 0.0
         while True:
-            await self._channel.channel_ready()
+            away = asyncio.get_running_loop().call_later(SILENT_SECONDS, self._tell_away)
+            try:
+                await self._channel.channel_ready()
+            finally:
+                away.cancel()
             self._outbox = outbox = Outbox()
             self._opened.set()
             call = self._gateway.Connect(outbox.batches())
@@ -82,7 +89,8 @@ class GrpcLink:
                 async for response in call:
                     receiver.on_batch(unpacked(response))
                     wait = 0.0
-                LOG.warning("the gateway ended the connection")
+                # It stops in order, and so may we.
+                LOG.info("the gateway ended the connection")
             except grpc.aio.AioRpcError as error:
                 LOG.warning("the connection to the gateway is lost", extra={"code": error.code().name})
             except asyncio.CancelledError:
@@ -103,6 +111,9 @@ class GrpcLink:
             # At once the first time: until the gateway is back, channel_ready waits.
             await asyncio.sleep(wait * random.uniform(0.5, 1.0))
             wait = min(max(wait * 2, RETRY_SECONDS), LONGEST_RETRY_SECONDS)
+
+    def _tell_away(self) -> None:
+        LOG.warning("the gateway cannot be reached; trying on", extra={"gateway": self._target})
 
     def send(self, request: ChannelRequest) -> None:
         """Send soon, in order."""

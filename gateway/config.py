@@ -19,6 +19,8 @@ DEFAULT_MODEL = "claude-sonnet-5-5"
 DEFAULT_GRPC_PORT = 3272
 DEFAULT_LOCAL_URL = "http://127.0.0.1:18080"
 DEFAULT_LIMITS = TimeLimits()
+LONGEST_SOCKET_PATH = 100
+"""In bytes. The system's own limit is a little more."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,7 +60,7 @@ def parser() -> Flags:
     flags.add_argument("--home", type=Path, help="database, keys and sockets (AGENTSPACE_HOME, ~/.agentspace)")
     flags.add_argument("--host", default="127.0.0.1", help="address to listen on (127.0.0.1)")
     flags.add_argument("--grpc-port", type=int, help="port; 0 picks a free one (AGENTSPACE_GRPC_PORT, 3272)")
-    flags.add_argument("--socket", type=Path, help="a Unix socket to listen on as well")
+    flags.add_argument("--socket", type=Path, help="a Unix socket to listen on as well (gateway.sock in the home)")
     flags.add_argument("--model", help=f"default model (AGENTSPACE_MODEL, {DEFAULT_MODEL})")
     flags.add_argument("--insecure", action="store_true", help="listen beyond loopback without TLS")
     flags.add_argument("--exit-with-stdin", action="store_true", help="stop when stdin reaches its end")
@@ -81,7 +83,7 @@ def read_config(arguments: Sequence[str] | None = None, environment: Mapping[str
         home=home,
         host=given.host,
         grpc_port=port,
-        socket=given.socket.absolute() if given.socket else None,
+        socket=given.socket.absolute() if given.socket else _default_socket(home),
         model=given.model or environment.get("AGENTSPACE_MODEL") or DEFAULT_MODEL,
         anthropic_url=_url(flags, environment, "ANTHROPIC_BASE_URL", ANTHROPIC_URL),
         local_url=_url(flags, environment, "AGENTSPACE_LOCAL_URL", DEFAULT_LOCAL_URL),
@@ -100,6 +102,12 @@ def read_config(arguments: Sequence[str] | None = None, environment: Mapping[str
             unwatched=_number(flags, environment, "AGENTSPACE_UNWATCHED_SECONDS", DEFAULT_LIMITS.unwatched),
         ),
     )
+
+
+def _default_socket(home: Path) -> Path | None:
+    """Where a bridge of the same home looks for us; None where the path would be too long for a socket."""
+    path = home / "gateway.sock"
+    return path if len(os.fsencode(path)) <= LONGEST_SOCKET_PATH else None
 
 
 def _secret(environment: Mapping[str, str], name: str) -> Secret | None:

@@ -7,6 +7,7 @@ import asyncio
 import json
 import signal
 import sys
+from dataclasses import replace
 
 from bridge.app import serve
 from bridge.config import Config as BridgeConfig
@@ -54,8 +55,10 @@ def read_configs(arguments: list[str]) -> tuple[GatewayConfig, BridgeConfig]:
     flags.add_argument("--insecure", action="store_true")
     flags.add_argument("--exit-with-stdin", action="store_true")
     given = vars(flags.parse_args(arguments))
+    gateway = read_gateway_config(_chosen(given, "home", "host", "grpc_port", "model", "insecure", "exit_with_stdin"))
     return (
-        read_gateway_config(_chosen(given, "home", "host", "grpc_port", "model", "insecure", "exit_with_stdin")),
+        # No other bridge comes.
+        replace(gateway, socket=None),
         read_bridge_config(_chosen(given, "home", "host", "port", "insecure")),
     )
 

@@ -16,6 +16,7 @@ from agentspace.v1.gateway_service_pb2 import (
     ConnectResponse,
     Recipient,
 )
+from bridge import calls
 from bridge.calls import GrpcLink, unpacked
 from bridge.link import Delivery, LinkError
 from tests.bridge.conftest import TOKEN, CannedGateway, running_gateway
@@ -119,6 +120,31 @@ async def test_refusals_have_their_reason(
             await link.read_key(provider, token)
         assert caught.value.reason == reason
         assert token not in str(caught.value)
+
+
+async def test_a_gateway_that_stays_away_is_logged_once(
+    socket_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(calls, "SILENT_SECONDS", 0.01)
+    async with running(socket_path) as (link, _):
+        while not caplog.records:
+            await asyncio.sleep(0)
+        async with running_gateway(CannedGateway(), socket_path):
+            await link.opened()
+    [said] = [record for record in caplog.records if "cannot be reached" in record.message]
+    assert (said.levelname, vars(said)["gateway"]) == ("WARNING", f"unix:{socket_path}")
+
+
+async def test_an_end_in_order_is_no_warning(
+    gateway: CannedGateway, socket_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    async with running(socket_path) as (link, recorder):
+        await link.opened()
+        link.send(ChannelRequest(channel=1, open=ChannelOpen(level=1)))
+        await gateway.until(1, "open")
+        gateway.outgoing.put_nowait(None)
+        await recorder.lost.wait()
+    assert not [record for record in caplog.records if record.levelname == "WARNING"]
 
 
 async def test_no_gateway_is_a_reason_too(socket_path: Path) -> None:

@@ -106,6 +106,13 @@ def test_every_setting_is_documented_and_every_documented_one_is_there() -> None
     assert documented == there
 
 
+def test_the_flags_of_each_server_are_documented() -> None:
+    for module in (gateway.config, bridge.config):
+        (row,) = re.findall(rf"^\| `{module.parser().prog}` \|(.*)\|$", OPERATIONS, re.MULTILINE)
+        there = {option for action in module.parser()._actions for option in action.option_strings}
+        assert set(re.findall(r"`([^`]+)`", row)) == there - {"-h", "--help"}
+
+
 def test_every_link_leads_somewhere() -> None:
     for page in PAGES:
         text = page.read_text(encoding="utf-8")

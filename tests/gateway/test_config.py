@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from bridge.config import read_config as read_bridge_config
 from gateway.config import DEFAULT_GRPC_PORT, DEFAULT_MODEL, parser, read_config
 from gateway.usecases.pulse import TimeLimits
 
@@ -34,7 +35,7 @@ def refusal(capsys: pytest.CaptureFixture[str], *arguments: str, **environment: 
 def test_defaults() -> None:
     config = read_config([], {})
     assert config.home == Path("~/.agentspace").expanduser()
-    assert (config.host, config.grpc_port, config.socket) == ("127.0.0.1", DEFAULT_GRPC_PORT, None)
+    assert (config.host, config.grpc_port) == ("127.0.0.1", DEFAULT_GRPC_PORT)
     assert (config.model, config.insecure, config.limits) == (DEFAULT_MODEL, False, TimeLimits())
     assert config.anthropic_url == "https://api.anthropic.com"
     assert config.local_url == "http://127.0.0.1:18080"
@@ -71,6 +72,13 @@ def test_flags_come_first(tmp_path: Path) -> None:
     config = read_config(arguments, seen)
     assert (config.home, config.grpc_port, config.model) == (tmp_path, 0, "scripted/story")
     assert config.socket == Path("s.sock").absolute()
+
+
+def test_the_socket_is_where_a_bridge_of_the_same_home_looks() -> None:
+    home = Path("/short")
+    found = read_config(["--home", str(home)], {}).socket
+    assert f"unix:{found}" == read_bridge_config(["--home", str(home)], {}).gateway
+    assert read_config(["--home", "/" + "x" * 100], {}).socket is None
 
 
 def test_an_empty_variable_is_no_variable() -> None:

@@ -40,6 +40,7 @@ def test_each_gets_the_flags_it_knows(tmp_path: Path) -> None:
     assert (gateway.home, gateway.grpc_port, gateway.model, gateway.host) == (tmp_path, 2, MODEL, "0.0.0.0")
     assert (bridge.ports, bridge.host) == ((1,), "0.0.0.0")
     assert gateway.insecure
+    assert gateway.socket is None
     assert not read_configs([])[0].insecure
 
 
