@@ -14,7 +14,7 @@ from queue import SimpleQueue
 from threading import Thread
 from typing import Any
 
-from gateway.storage.file import close, connect, unavailable
+from gateway.storage.file import BUSY_SECONDS, close, connect, unavailable
 from gateway.storage.statement import Link
 from gateway.storage.transaction import SqlTransaction
 
@@ -26,6 +26,8 @@ WAITING = 10_000
 _WORKS_PER_CHECKPOINT = 500
 _LARGE_LOG = 16_384
 """Pages in the write-ahead log from which on a checkpoint waits for the readers, so that the log starts again."""
+_READERS_MS = 50
+"""How long it waits for them. After that one of another process holds the log, and the log may double meanwhile."""
 
 Work = Callable[[SqlTransaction], Any]
 Job = tuple[Work, "asyncio.Future[Any]"]
@@ -41,6 +43,9 @@ def deliver(outcomes: list[Outcome]) -> None:
             continue
         if error is None:
             future.set_result(value)
+        elif isinstance(error, StopIteration):
+            # A future takes no such exception.
+            future.set_exception(RuntimeError("a work raised StopIteration"))
         else:
             future.set_exception(error)
 
@@ -59,6 +64,7 @@ class Writer:
         self._jobs: SimpleQueue[Job | None] = SimpleQueue()
         self._thread = Thread(target=self._run, name="storage-writer", daemon=True)
         self._works = 0
+        self._large = _LARGE_LOG
         self._connection: sqlite3.Connection | None = None
         self._use(connection)
 
@@ -169,7 +175,10 @@ class Writer:
         self._works = 0
         try:
             _, pages, _ = connection.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchone()
-            if pages > _LARGE_LOG:
-                connection.execute("PRAGMA wal_checkpoint(RESTART)").fetchone()
+            if pages > self._large:
+                connection.execute(f"PRAGMA busy_timeout = {_READERS_MS}")
+                (held, _, _) = connection.execute("PRAGMA wal_checkpoint(RESTART)").fetchone()
+                connection.execute(f"PRAGMA busy_timeout = {round(BUSY_SECONDS * 1000)}")
+                self._large = pages * 2 if held else _LARGE_LOG
         except sqlite3.Error as error:
             _log.error("a checkpoint failed: %s", error)

@@ -1,12 +1,16 @@
 import asyncio
+import sqlite3
 import threading
+import time
 from collections.abc import AsyncIterator
+from pathlib import Path
 
 import pytest
 
 from gateway.domain.error import GatewayError
 from gateway.storage import writer
 from gateway.storage.database import Database
+from gateway.storage.file import BUSY_SECONDS
 from tests.gateway.storage.samples import session
 
 
@@ -109,3 +113,29 @@ async def test_checkpoints_keep_the_log_short(store: Database, path, monkeypatch
     log = path.with_name(path.name + "-wal")
     assert log.stat().st_size < 1_000_000
     assert path.stat().st_size > 1_500_000
+
+
+async def test_somebody_elses_long_read_holds_up_no_write(
+    store: Database, path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(writer, "_WORKS_PER_CHECKPOINT", 10)
+    monkeypatch.setattr(store._writer, "_large", 20)
+    reader = sqlite3.connect(path, isolation_level=None)
+    reader.execute("BEGIN")
+    reader.execute("SELECT count(*) FROM sessions").fetchone()
+    began = time.monotonic()
+    for number in range(100):
+        await store.write(lambda tx, number=number: tx.sessions.insert(session(f"s{number}", title="x" * 10_000)))
+    assert time.monotonic() - began < BUSY_SECONDS
+    reader.close()
+    log = path.with_name(path.name + "-wal").stat().st_size
+    for number in range(100, 400):
+        await store.write(lambda tx, number=number: tx.sessions.insert(session(f"s{number}", title="x" * 10_000)))
+    assert path.with_name(path.name + "-wal").stat().st_size < 3 * log
+
+
+async def test_a_work_that_stops_short_is_answered_as_are_its_neighbours(store: Database) -> None:
+    outcomes = await asyncio.gather(
+        *(store.write(lambda tx, n=n: next(iter(())) if n == 1 else n) for n in range(3)), return_exceptions=True
+    )
+    assert [type(outcome) for outcome in outcomes] == [int, RuntimeError, int]
