@@ -109,7 +109,8 @@ def up(
     """Start the gateway and the bridge, and stay until Ctrl-C or SIGTERM."""
     folder = home_folder(home)
     running = read_runtime(folder)
-    if running is not None:
+    # Its number alone says little: after a crash it may be somebody else's by now, in a container our own.
+    if running is not None and running.pid != os.getpid() and _answers(f"http://127.0.0.1:{running.port}"):
         raise Failure(f"already running at http://127.0.0.1:{running.port} (process {running.pid})")
     try:
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -121,6 +122,14 @@ def up(
     chosen = choose_port(host, port, firm="port" in given, option="--port")
     grpc_chosen = choose_port(host, grpc_port, firm="grpc_port" in given, option="--grpc-port", taken=chosen)
     asyncio.run(serve(Plan(folder, host, chosen, grpc_chosen, model, drain_seconds, insecure, one_process)))
+
+
+def _answers(url: str) -> bool:
+    try:
+        http.get(url, "/health")
+    except OSError:
+        return False
+    return True
 
 
 def choose_port(host: str, port: int, *, firm: bool, option: str, taken: int = 0) -> int:

@@ -175,6 +175,22 @@ async def test_one_home_has_one_server(folder: Path) -> None:
     await finish(process)
 
 
+async def test_a_file_left_behind_by_a_crash_is_no_server(folder: Path) -> None:
+    listener = taken()
+    port = listener.getsockname()[1]
+    listener.close()
+    home = folder / "home"
+    home.mkdir(mode=0o700, exist_ok=True)
+    # Somebody has the number of the process that crashed.
+    said = {"pid": os.getpid(), "port": port, "grpcPort": port, "startedAt": ""}
+    (home / "runtime.json").write_text(json.dumps(said), encoding="utf-8")
+    process = await up(folder)
+    await announced(process)
+    assert json.loads((home / "runtime.json").read_text(encoding="utf-8"))["pid"] == process.pid
+    process.terminate()
+    await finish(process)
+
+
 def taken(port: int = 0) -> socket.socket:
     listener = socket.socket()
     listener.bind(("127.0.0.1", port))
