@@ -4,13 +4,17 @@ watchers.
 This is the hot path: one call of `delta` per network read of the provider.
 """
 
-from agentspace.v1 import turn_pb2
+from agentspace.v1 import error_pb2, turn_pb2
 from agentspace.v1.message_pb2 import BlockKind
+from gateway.domain.error import MAY_HAVE_EXECUTED, GatewayError
 from gateway.domain.turn_log import TEXT, THINKING
 from gateway.domain.usage import TokenCounts
 from gateway.usecases.checkpoint import UNSAVED_CHARACTERS, Checkpoints
 from gateway.usecases.live_sessions import ActiveTurn, LiveSession
 from gateway.usecases.ports import Clock
+
+ANSWER_CHARACTERS = 16 * 1024 * 1024
+"""The longest answer, thirty times what any model writes: it is in memory until it is stored."""
 
 
 class Answer:
@@ -41,7 +45,7 @@ class Answer:
         self._active.log.open_block(kind, tool_use_id, tool_name)
 
     def delta(self, text: str) -> None:
-        """More of the newest block."""
+        """More of the newest block. Raises UPSTREAM_TRUNCATED when there has been too much."""
         active, live = self._active, self._live
         active.content_at = active.upstream_at = self._monotonic()
         self.touched = True
@@ -53,6 +57,12 @@ class Answer:
         live.notify()
         if log.characters - active.saved_characters > UNSAVED_CHARACTERS:
             self._checkpoints.hurry()
+        if log.characters > ANSWER_CHARACTERS:
+            raise GatewayError(
+                error_pb2.ERROR_REASON_UPSTREAM_TRUNCATED,
+                f"the answer has more than {ANSWER_CHARACTERS} characters; the rest was not read",
+                execution=MAY_HAVE_EXECUTED,
+            )
 
     def close_block(self, signature: str = "") -> None:
         """The newest block is complete."""

@@ -3,8 +3,10 @@
 import pytest
 
 from agentspace.v1 import turn_pb2
+from gateway.domain.error import GatewayError
 from gateway.domain.turn_log import THINKING
 from gateway.domain.usage import TokenCounts
+from gateway.usecases import answer
 from tests.gateway.usecases.house import House
 
 
@@ -75,3 +77,12 @@ async def test_the_newest_word_on_usage_holds(house: House) -> None:
     call.end("yes")
     await reader.all()
     assert (reader.last.usage.input_tokens, reader.last.usage.output_tokens) == (3, 9)
+
+
+async def test_an_answer_without_end_is_ended(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(answer, "ANSWER_CHARACTERS", 10)
+    await house.send("hello")
+    call = await house.gate.next()
+    call.say("five.", "five.")
+    with pytest.raises(GatewayError, match="more than 10 characters"):
+        call.say("!")
