@@ -47,7 +47,8 @@ OPTIONS = [
     ("grpc.initial_reconnect_backoff_ms", 100),
     ("grpc.min_reconnect_backoff_ms", 1000),
     ("grpc.max_reconnect_backoff_ms", 1000),
-    # A dead network is noticed within 40 s; more often than every 10 s a server takes for an attack.
+    # A dead network or a frozen gateway is noticed in about a minute; more often than every 10 s a server takes for an
+    # attack.
     ("grpc.keepalive_time_ms", 30_000),
     ("grpc.keepalive_timeout_ms", 10_000),
 ]

@@ -226,7 +226,13 @@ async def _all_ended(actives: list[ActiveTurn], seconds: float) -> None:
 def operator_token(path: Path) -> str:
     """The operator's token, made at the first start: one line, readable by its owner only."""
     with suppress(FileNotFoundError):
-        if token := path.read_text(encoding="ascii").strip():
+        try:
+            token = path.read_text(encoding="ascii").strip()
+        except UnicodeDecodeError:
+            raise RuntimeError(
+                f"{path} is no token: expected one line of ASCII; remove it to get a new one"
+            ) from None
+        if token:
             return token
     token = secrets.token_urlsafe(32)
     # Whole or not at all, also if the machine stops here.
