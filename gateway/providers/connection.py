@@ -140,7 +140,7 @@ class Connection(asyncio.Protocol):
         if self._complete:
             self._end(None)
         elif broken or self._barren > LONGEST_HEAD_BYTES:
-            self._end(CutOffError())
+            self._end(None if enough or self._patience is not None else CutOffError())
         elif enough and self._patience is None:
             self._patience = self._loop.call_later(BODY_END_SECONDS, self._end, None)
 

@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator, Callable, Mapping
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 
 import pytest
 from hypothesis import given
@@ -117,6 +117,32 @@ async def test_what_came_before_nonsense_in_the_same_read_counts() -> None:
         with pytest.raises(CutOffError):
             await connection.ask(GET, kept)
         assert kept.text == b"half"
+
+
+@pytest.mark.parametrize(
+    ("after", "apart"), [(b"nonsense\r\n", False), (b"nonsense\r\n", True), (b"2;" + b"ext=ension;" * 10_000, True)]
+)
+async def test_nonsense_after_enough_is_nobodys_business(
+    after: bytes, apart: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "BODY_END_SECONDS", 10)
+    kept = Kept(enough=2)
+
+    async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        whole = b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n2\r\nhi\r\n"
+        if apart:
+            writer.write(whole)
+            await kept.heard.wait()
+            writer.write(after)
+        else:
+            writer.write(whole + after)
+        with suppress(ConnectionError):
+            assert await reader.read() == b""
+
+    async with asyncio.timeout(5), connected(answer) as connection:
+        await connection.ask(GET, kept)
+        assert (kept.text, connection.usable) == (b"hi", False)
 
 
 async def test_what_nobody_asked_for_closes_an_idle_connection() -> None:
