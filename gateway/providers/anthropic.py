@@ -13,8 +13,7 @@ import orjson
 from gateway.domain.error import GatewayError
 from gateway.domain.secret import Secret
 from gateway.providers import faults
-from gateway.providers.connection import CutOffError
-from gateway.providers.dial import NotSentError
+from gateway.providers.connection import CutOffError, NotSentError
 from gateway.providers.messages_stream import MalformedError, MessageStream, StreamError
 from gateway.providers.sse import SseError, SseParser
 from gateway.providers.transport import Transport

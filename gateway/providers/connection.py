@@ -18,6 +18,10 @@ BODY_END_SECONDS = 0.02
 again."""
 
 
+class NotSentError(Exception):
+    """Nothing was sent: the address is none, nobody is there, a proxy refused, or the connection had ended."""
+
+
 class CutOffError(Exception):
     """The connection ended before the answer did, or what came was no answer. The request may have been executed."""
 
@@ -54,7 +58,9 @@ class Connection(asyncio.Protocol):
     @property
     def usable(self) -> bool:
         """Whether another request can be sent."""
-        return self._transport is not None and self._receiver is None
+        # Over TLS a goodbye closes the transport some time before connection_lost is called.
+        transport = self._transport
+        return transport is not None and self._receiver is None and not transport.is_closing()
 
     @property
     def silent(self) -> bool:
@@ -68,12 +74,12 @@ class Connection(asyncio.Protocol):
     async def ask(self, request: bytes, receiver: Receiver) -> None:
         """Send a whole request and hand the answer to `receiver`, until it is complete or the receiver has enough.
 
-        Raises CutOffError and what the receiver raises. The connection is closed at once, unless the answer was read to
-        its end; so it is when the caller is cancelled.
+        Raises NotSentError when it had ended before, CutOffError, and what the receiver raises. The connection is
+        closed at once, unless the answer was read to its end; so it is when the caller is cancelled.
         """
         transport = self._transport
-        if transport is None:
-            raise CutOffError
+        if transport is None or transport.is_closing():
+            raise NotSentError
         self._receiver = receiver
         self._headed = self._complete = self._kept = False
         self._barren = self._status = 0

@@ -14,15 +14,11 @@ from urllib.request import getproxies, proxy_bypass
 from aiohappyeyeballs import start_connection
 from yarl import URL
 
-from gateway.providers.connection import Connection
+from gateway.providers.connection import Connection, NotSentError
 
 CONNECT_SECONDS = 10.0
 NEXT_ADDRESS_SECONDS = 0.25
 LONGEST_ANSWER_BYTES = 16 * 1024
-
-
-class NotSentError(Exception):
-    """There is no connection, so nothing was sent: the address is none, nobody is there, or a proxy refused."""
 
 
 class Dialer:

@@ -6,8 +6,8 @@ import asyncio
 
 from yarl import URL
 
-from gateway.providers.connection import Connection, Receiver
-from gateway.providers.dial import Dialer, NotSentError
+from gateway.providers.connection import Connection, NotSentError, Receiver
+from gateway.providers.dial import Dialer
 
 API_VERSION = "2026-10-21"
 CONNECTIONS = 1000

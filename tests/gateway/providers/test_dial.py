@@ -16,7 +16,8 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 from yarl import URL
 
-from gateway.providers.dial import Dialer, NotSentError
+from gateway.providers.connection import NotSentError
+from gateway.providers.dial import Dialer
 from gateway.providers.transport import Transport
 from tests.gateway.providers.answers import Answer, Kept, serving
 
@@ -158,6 +159,42 @@ async def test_nothing_is_sent_to_somebody_else(certificate: Path, monkeypatch: 
         with pytest.raises(NotSentError):
             await ask(f"https://localhost:{port}")
     assert heard == []
+
+
+async def test_nothing_is_written_after_a_goodbye(certificate: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """TLS says goodbye before the connection ends: what is written in between never leaves."""
+    monkeypatch.setenv("SSL_CERT_FILE", str(certificate))
+    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    context.load_cert_chain(certificate)
+    heard: list[tuple[str, bytes]] = []
+    answer = noting("server", heard)
+    go, ended = asyncio.Event(), asyncio.Queue[None]()
+
+    async def handle(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await answer(reader, writer)
+        await go.wait()
+        writer.close()
+        await writer.wait_closed()
+        ended.put_nowait(None)
+
+    async with asyncio.timeout(20), await asyncio.start_server(handle, "127.0.0.1", 0, ssl=context) as server:
+        transport = Transport(f"https://127.0.0.1:{server.sockets[0].getsockname()[1]}", "test")
+        await transport.exchange("GET", "/", "key", None, Kept())
+        (connection,) = transport._idle
+        lost = asyncio.Event()
+        monkeypatch.setattr(connection, "connection_lost", lambda _: lost.set())
+        go.set()
+        while connection.usable:
+            await asyncio.sleep(0)
+        assert not lost.is_set()
+        with pytest.raises(NotSentError):
+            await connection.ask(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n", Kept())
+        await transport.exchange("GET", "/", "key", None, Kept())
+        await transport.close()
+        await lost.wait()
+        for _ in range(2):
+            await ended.get()
+    assert len(heard) == 2
 
 
 async def test_tls_through_a_proxy(certificate: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -5,8 +5,7 @@ from collections.abc import AsyncIterator, Callable
 
 import pytest
 
-from gateway.providers.connection import CutOffError
-from gateway.providers.dial import NotSentError
+from gateway.providers.connection import CutOffError, NotSentError
 from gateway.providers.transport import KEEP_IDLE_SECONDS, Transport
 from tests.gateway.providers.answers import Kept, saying, serving
 
