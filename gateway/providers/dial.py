@@ -71,15 +71,11 @@ class Dialer:
         try:
             transport.write("\r\n".join([*lines, "", ""]).encode())
             await tunnel.accepted
-            connection = Connection()
-            secured = await asyncio.get_running_loop().start_tls(
-                transport, connection, await self._context(), server_hostname=self._url.raw_host
-            )
         except BaseException:
             transport.abort()
             raise
-        assert secured is not None
-        connection.connection_made(secured)
+        connection = Connection()
+        await self._secure(transport, connection, self._url)
         return connection
 
     async def _open(self, url: URL, protocol: asyncio.Protocol) -> asyncio.Transport:
@@ -87,16 +83,35 @@ class Dialer:
         assert url.raw_host is not None
         found = await loop.getaddrinfo(url.raw_host, url.port, type=socket.SOCK_STREAM)
         connected = await start_connection(found, happy_eyeballs_delay=NEXT_ADDRESS_SECONDS, interleave=1)
+        first = asyncio.Protocol() if url.scheme == "https" else protocol
         try:
             connected.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-            tls = await self._context() if url.scheme == "https" else None
-            transport, _ = await loop.create_connection(
-                lambda: protocol, sock=connected, ssl=tls, server_hostname=url.raw_host if tls else None
-            )
+            transport, _ = await loop.create_connection(lambda: first, sock=connected)
         except BaseException:
             connected.close()
             raise
-        return transport
+        return transport if first is protocol else await self._secure(transport, protocol, url)
+
+    async def _secure(self, transport: asyncio.Transport, protocol: asyncio.Protocol, url: URL) -> asyncio.Transport:
+        """TLS with the server of `url` over an open connection, which is closed if that fails.
+
+        Not left to create_connection: asyncio's leaves the socket open when it is cancelled as the handshake ends.
+        """
+        try:
+            context = await self._context()
+            if transport.is_closing():
+                # The handshake would never end.
+                raise ConnectionResetError
+            secured = await asyncio.get_running_loop().start_tls(
+                transport, protocol, context, server_hostname=url.raw_host
+            )
+            if secured is None:  # it was closed meanwhile
+                raise ConnectionResetError
+        except BaseException:
+            transport.abort()
+            raise
+        protocol.connection_made(secured)
+        return secured
 
     async def _context(self) -> ssl.SSLContext:
         if self._tls is None:

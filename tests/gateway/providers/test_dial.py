@@ -6,7 +6,7 @@ import ipaddress
 import socket
 import ssl
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 
 import pytest
@@ -19,7 +19,7 @@ from yarl import URL
 from gateway.providers.connection import NotSentError
 from gateway.providers.dial import Dialer
 from gateway.providers.transport import Transport
-from tests.gateway.providers.answers import Answer, Kept, serving
+from tests.gateway.providers.answers import Answer, Kept, saying, serving
 
 HI = b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nhi"
 
@@ -159,6 +159,50 @@ async def test_nothing_is_sent_to_somebody_else(certificate: Path, monkeypatch: 
         with pytest.raises(NotSentError):
             await ask(f"https://localhost:{port}")
     assert heard == []
+
+
+async def test_a_cancelled_dial_leaves_nothing_open(certificate: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """At whatever turn of the event loop it is cancelled, also that in which the handshake ends."""
+
+    async def found(*_: object, **__: object) -> list[tuple[object, ...]]:
+        return [(socket.AF_INET, socket.SOCK_STREAM, 0, "", server.sockets[0].getsockname())]
+
+    async def handle(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        opened.add(writer)
+        with suppress(OSError):
+            await reader.read()
+        writer.close()
+        opened.remove(writer)
+
+    monkeypatch.setenv("SSL_CERT_FILE", str(certificate))
+    monkeypatch.setattr(asyncio.get_running_loop(), "getaddrinfo", found)
+    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    context.load_cert_chain(certificate)
+    opened: set[asyncio.StreamWriter] = set()
+    outcomes = set()
+    async with asyncio.timeout(20), await asyncio.start_server(handle, "127.0.0.1", 0, ssl=context) as server:
+        dialer = Dialer(URL("https://example.test"))
+        await dialer._context()
+        for number in range(200):
+            dialing = asyncio.create_task(dialer.dial())
+            for _ in range(number % 25):
+                await asyncio.sleep(0)
+            dialing.cancel()
+            try:
+                (await dialing).abort()
+                outcomes.add("made")
+            except asyncio.CancelledError:
+                outcomes.add("cancelled")
+        while opened:
+            await asyncio.sleep(0)
+    assert outcomes == {"made", "cancelled"}
+
+
+async def test_a_connection_that_ends_before_tls_is_none() -> None:
+    async with serving(saying()) as server, asyncio.timeout(5):
+        for _ in range(20):
+            with pytest.raises(NotSentError):
+                await ask(f"https://127.0.0.1:{server.port}")
 
 
 async def test_nothing_is_written_after_a_goodbye(certificate: Path, monkeypatch: pytest.MonkeyPatch) -> None:
