@@ -8,6 +8,7 @@ import asyncio
 import socket
 import ssl
 from base64 import b64encode
+from ipaddress import IPv4Address, IPv6Address
 from urllib.parse import unquote
 from urllib.request import getproxies, proxy_bypass
 
@@ -146,9 +147,29 @@ class _Tunnel(asyncio.Protocol):
 
 
 def proxy_for(url: URL) -> URL | None:
-    """The proxy that the environment names for the address. Nobody means one to reach their own machine."""
+    """The proxy that the environment names for the address; without a scheme it is an http one, as for curl. Nobody
+    means one to reach their own machine."""
     host = url.host
-    if host is None or host in ("127.0.0.1", "localhost", "::1") or proxy_bypass(host):
+    if host is None or _is_here(host) or proxy_bypass(host):
         return None
     named = getproxies().get(url.scheme)
-    return URL(named) if named else None
+    if not named:
+        return None
+    return URL(named if "://" in named else f"http://{named}")
+
+
+def _is_here(host: str) -> bool:
+    """Whether it is loopback, in any spelling: a proxy would take it for its own machine."""
+    name = host.lower().removesuffix(".")
+    if name == "localhost" or name.endswith(".localhost"):
+        return True
+    try:
+        # Connecting takes 127.1 and 2130706433 for addresses too.
+        return IPv4Address(socket.inet_aton(name)).is_loopback
+    except OSError:
+        pass
+    try:
+        address = IPv6Address(name)
+    except ValueError:
+        return False
+    return (address.ipv4_mapped or address).is_loopback

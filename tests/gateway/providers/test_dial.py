@@ -17,7 +17,7 @@ from cryptography.x509.oid import NameOID
 from yarl import URL
 
 from gateway.providers.connection import NotSentError
-from gateway.providers.dial import Dialer
+from gateway.providers.dial import Dialer, proxy_for
 from gateway.providers.transport import Transport
 from tests.gateway.providers.answers import Answer, Kept, saying, serving
 
@@ -68,6 +68,8 @@ def noting(name: str, heard: list[tuple[str, bytes]]) -> Answer:
     [
         ("http://example.test/a", {"http_proxy": "{proxy}"}, "proxy"),
         ("http://example.test/a", {"http_proxy": "http://user:w%40rd@{proxy_host}"}, "proxy"),
+        ("http://example.test/a", {"http_proxy": "{proxy_host}"}, "proxy"),
+        ("http://example.test/a", {"http_proxy": "user:w%40rd@{proxy_host}"}, "proxy"),
         ("http://example.test/a", {"http_proxy": "socks5://{proxy_host}"}, ""),
         ("http://example.test/a", {"https_proxy": "{proxy}"}, ""),
         ("http://example.test/a", {"http_proxy": "{proxy}", "no_proxy": "example.test"}, ""),
@@ -92,6 +94,24 @@ async def test_proxies_are_those_of_the_environment_but_for_this_machine(
         assert heard[0][1].startswith(b"GET http://example.test/a/x HTTP/1.1\r\nHost: example.test\r\n")
         credentials = b"Proxy-Authorization: Basic dXNlcjp3QHJk\r\n"  # user:w@rd
         assert (credentials in heard[0][1]) == ("user" in environment["http_proxy"])
+
+
+@pytest.mark.parametrize("scheme", ["http", "https"])
+@pytest.mark.parametrize(
+    ("host", "here"),
+    [
+        ("127.0.0.1", True), ("127.9.8.7", True), ("127.1", True), ("2130706433", True), ("127.0.0.1.", True),
+        ("[::1]", True), ("[0:0::0:1]", True), ("[::ffff:127.0.0.2]", True), ("[::ffff:7f00:1]", True),
+        ("localhost", True), ("LocalHost", True), ("localhost.", True), ("a.b.localhost", True), ("a.localhost.", True),
+        ("128.0.0.1", False), ("[::2]", False), ("[::ffff:10.0.0.1]", False), ("notlocalhost", False),
+        ("localhost.example.test", False), ("127.0.0.1.example.test", False),
+    ],
+)  # fmt: skip
+def test_this_machine_is_never_asked_through_a_proxy(
+    monkeypatch: pytest.MonkeyPatch, scheme: str, host: str, here: bool
+) -> None:
+    monkeypatch.setenv(f"{scheme}_proxy", "proxy.test:3128")
+    assert proxy_for(URL(f"{scheme}://{host}:1/a")) == (None if here else URL("http://proxy.test:3128"))
 
 
 @pytest.fixture(scope="module")
