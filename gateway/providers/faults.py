@@ -157,7 +157,10 @@ def _reason(provider: str, status: int, kind: str, everything: str) -> tuple[Err
 
 
 def _retry_after_ms(headers: Mapping[str, str]) -> int:
-    """The advice in milliseconds, at most a day; 0 for none. A date is measured against the answer's own `date`."""
+    """The advice in milliseconds, at most a day. A date is measured against the answer's own `date`.
+
+    0 is none, so "at once" is 1: run_turn takes a rate limit without advice for final.
+    """
     given = headers.get("retry-after", "")
     try:
         wait = float(given) * 1000
@@ -166,7 +169,7 @@ def _retry_after_ms(headers: Mapping[str, str]) -> int:
             wait = (
                 parsedate_to_datetime(given) - parsedate_to_datetime(headers.get("date", ""))
             ).total_seconds() * 1000
-        except (ValueError, TypeError):
+        except (ValueError, TypeError, OverflowError):
             return 0
     # Not a number compares as False.
-    return round(min(wait, LONGEST_RETRY_MS)) if wait > 0 else 0
+    return max(round(min(wait, LONGEST_RETRY_MS)), 1) if wait >= 0 else 0

@@ -97,6 +97,7 @@ async def test_pings_are_progress(provider: AnthropicProvider, upstream: Upstrea
         (script.UNAUTHENTICATED, "UPSTREAM_AUTH", NOT_STARTED),
         (script.FORBIDDEN, "UPSTREAM_AUTH", NOT_STARTED),
         (script.RATE_LIMITED, "UPSTREAM_RATE_LIMITED", NOT_STARTED),
+        (replace(script.RATE_LIMITED, retry_after=0), "UPSTREAM_RATE_LIMITED", NOT_STARTED),
         (script.RATE_LIMITED_WITHOUT_TIME, "UPSTREAM_RATE_LIMITED", NOT_STARTED),
         (script.SPEND_LIMIT, "UPSTREAM_SPEND_LIMIT", NOT_STARTED),
         (script.OVERLOADED, "UPSTREAM_OVERLOADED", NOT_STARTED),
@@ -110,7 +111,7 @@ async def test_refusals(
     upstream.play(Script(refusal=refusal))
     error, sink = await failure(provider)
     assert (name(error), error.execution) == (reason, execution)
-    assert error.retry_after_ms == (50 if refusal.retry_after else 0)
+    assert error.retry_after_ms == {None: 0, 0: 1, 0.05: 50}[refusal.retry_after]
     assert not sink.blocks
     assert len(upstream.chats) == 1
 
