@@ -27,8 +27,12 @@ class SseParser:
         """
         cut = chunk.rfind(b"\n") + 1
         if _CR in chunk:
-            # Lines may end in a lone CR; one at the very end may be half of a CRLF and has to wait.
+            # Lines may end in a lone CR; one at the very end may be half of a CRLF and has to wait. Not if it ends an
+            # empty line, and so an event: to it a LF that follows is one more empty line, which does nothing.
             cut = max(cut, chunk.rfind(b"\r", 0, -1) + 1)
+            last = len(chunk) - 1
+            if cut == last and chunk[last] == _CR and (cut or not self._rest or self._rest[-1] == _CR):
+                cut += 1
         if not cut:
             self._keep(chunk)
             return []

@@ -111,7 +111,7 @@ async def test_thinking_and_tools_are_blocks(provider: AnthropicProvider, upstre
 
 
 @pytest.mark.parametrize("chunk", [1, 7, None])
-@pytest.mark.parametrize("newline", ["\n", "\r\n"])
+@pytest.mark.parametrize("newline", ["\n", "\r\n", "\r"])
 async def test_network_cuts_do_not_matter(
     provider: AnthropicProvider, upstream: Upstream, chunk: int | None, newline: str
 ) -> None:
