@@ -22,6 +22,8 @@ from gateway.usecases.ports import AnswerSink, Ending, ModelRequest
 ANTHROPIC_URL = "https://api.anthropic.com"
 TEST_SECONDS = 15.0
 LONGEST_ERROR_BYTES = 64 * 1024
+REFUSAL_SECONDS = 2.0
+"""How long the body of a refusal may take from its head: its status says what matters."""
 _NO_KEY = "none"
 
 
@@ -93,10 +95,11 @@ class AnthropicProvider:
     async def _ask(self, method: str, path: str, key: str, body: bytes | None, answer: "_Answer") -> None:
         """Make a request whose answer is to be heard. An error tells whether the request may have been executed."""
         try:
-            await self._transport.exchange(method, path, key, body, answer)
+            async with answer.limit:
+                await self._transport.exchange(method, path, key, body, answer)
         except NotSentError:
             raise faults.unreachable(self.name) from None
-        except CutOffError:
+        except (CutOffError, TimeoutError):
             # The body of a refusal may be cut off or missing.
             if not answer.refused:
                 raise faults.truncated(self.name, "was cut off") from None
@@ -105,12 +108,14 @@ class AnthropicProvider:
 
 
 class _Answer:
-    """A Receiver whose `body` is the one given, which returns True when it has enough; that of a refusal is kept."""
+    """A Receiver whose `body` is the one given, which returns True when it has enough; that of a refusal is kept, and
+    may last until `limit`."""
 
-    __slots__ = ("body", "headers", "refusal", "refused", "status")
+    __slots__ = ("body", "headers", "limit", "refusal", "refused", "status")
 
     def __init__(self, body: Callable[[bytes], bool]) -> None:
         self.body = body
+        self.limit = asyncio.timeout(None)
         self.status = 0
         self.headers: Mapping[str, str] = {}
         self.refused = False
@@ -121,6 +126,7 @@ class _Answer:
         self.refused = not 200 <= status < 300
         if self.refused:
             self.body = self._keep
+            self.limit.reschedule(asyncio.get_running_loop().time() + REFUSAL_SECONDS)
 
     def _keep(self, data: bytes) -> bool:
         self.refusal += data

@@ -10,10 +10,12 @@ import pytest
 from agentspace.v1 import error_pb2
 from gateway.domain.error import MAY_HAVE_EXECUTED, NOT_STARTED, GatewayError
 from gateway.domain.secret import Secret
+from gateway.providers import anthropic
 from gateway.providers.anthropic import AnthropicProvider
 from tests.fixtures import script
 from tests.fixtures.script import Fault, Refusal, Script, text
 from tests.fixtures.upstream import KEY, Upstream
+from tests.gateway.providers.answers import serving
 from tests.gateway.providers.sinks import RecordingSink, request
 
 SECRET = Secret(KEY)
@@ -114,6 +116,79 @@ async def test_refusals(
     assert error.retry_after_ms == {None: 0, 0: 1, 0.05: 50}[refusal.retry_after]
     assert not sink.blocks
     assert len(upstream.chats) == 1
+
+
+@pytest.mark.parametrize(
+    ("status", "body", "reason", "said"),
+    [
+        (401, b'{"type":"error","error":{"type":"authentication_error","message":"bad key"}}', "AUTH", "bad key"),
+        (429, b'{"type":"error","error":{"ty', "RATE_LIMITED", "no explanation"),
+        (529, b"", "OVERLOADED", "no explanation"),
+    ],
+)
+async def test_a_refusal_is_not_waited_for_to_its_end(
+    status: int, body: bytes, reason: str, said: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is announced longer than it is, and the connection stays open."""
+    monkeypatch.setattr(anthropic, "REFUSAL_SECONDS", 0.05)
+
+    async def refuse(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b'"stream":true}')
+        writer.write(b"HTTP/1.1 %d No\r\nretry-after: 7\r\ncontent-length: 999\r\n\r\n%s" % (status, body))
+        assert await reader.read() == b""
+
+    async with serving(refuse) as server:
+        provider = AnthropicProvider(base_url=server.url)
+        async with asyncio.timeout(5):
+            error, _ = await failure(provider)
+        await provider.close()
+    assert (name(error), error.retry_after_ms) == (f"UPSTREAM_{reason}", 7000)
+    assert error.message == f"anthropic answered {status}: {said}"
+    assert error.execution == NOT_STARTED
+
+
+@pytest.mark.parametrize(("status", "seconds"), [(b"418 No", 10.0), (b"200 OK", 0.0)])
+async def test_a_body_in_pieces_is_heard_whole(status: bytes, seconds: float, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A refusal's within the limit; that of an answer has none."""
+    monkeypatch.setattr(anthropic, "REFUSAL_SECONDS", seconds)
+    refused = status != b"200 OK"
+    body = b'{"error":{"type":"x","message":"words"}}' if refused else b'data: {"type":"message_stop"}\n\n'
+
+    async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b'"stream":true}')
+        writer.write(b"HTTP/1.1 %s\r\ncontent-length: %d\r\n\r\n" % (status, len(body)))
+        for at in range(len(body)):
+            await asyncio.sleep(0)
+            writer.write(body[at : at + 1])
+        assert await reader.read() == b""
+
+    async with serving(answer) as server:
+        provider = AnthropicProvider(base_url=server.url)
+        if refused:
+            error, _ = await failure(provider)
+            assert error.message == "anthropic answered 418: words"
+        else:
+            await provider.generate(request("claude-sonnet-5-5", key=SECRET), RecordingSink())
+        await provider.close()
+
+
+async def test_a_refusal_without_an_end_can_be_cancelled() -> None:
+    headed = asyncio.Event()
+
+    async def refuse(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b'"stream":true}')
+        writer.write(b"HTTP/1.1 418 No\r\ncontent-length: 999\r\n\r\n")
+        headed.set()
+        assert await reader.read() == b""
+
+    async with serving(refuse) as server:
+        provider = AnthropicProvider(base_url=server.url)
+        asking = asyncio.create_task(provider.generate(request("claude-sonnet-5-5", key=SECRET), RecordingSink()))
+        await headed.wait()
+        asking.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await asking
+        await provider.close()
 
 
 async def test_nobody_there() -> None:
