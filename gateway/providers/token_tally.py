@@ -6,11 +6,17 @@ from typing import Any
 
 from gateway.domain.usage import TokenCounts
 
+MOST_TOKENS = 10**9
+"""A larger count is no count and is passed over. It is a thousand times what any context holds, and the price in
+pico-dollars of an answer that has this many of every class, and of dozens of them together, fits into 64 bits, which is
+what the database and the contract have."""
+
 _PARTS = ("cache_creation", "output_tokens_details", "server_tool_use")
 
 
 class TokenTally:
-    """The usage objects of one answer, put together. A zero is a number; an absent or null field is not."""
+    """The usage objects of one answer, put together. A zero is a number; an absent or null field is not, nor is
+    anything but a whole number up to MOST_TOKENS."""
 
     __slots__ = ("_known",)
 
@@ -21,10 +27,10 @@ class TokenTally:
         """Take in a usage object; returns everything known."""
         known = self._known
         for name, n in usage.items():
-            if type(n) is int and n >= 0:
+            if type(n) is int and 0 <= n <= MOST_TOKENS:
                 known[name] = n
             elif type(n) is dict and name in _PARTS:
-                known.update({inner: m for inner, m in n.items() if type(m) is int and m >= 0})
+                known.update({inner: m for inner, m in n.items() if type(m) is int and 0 <= m <= MOST_TOKENS})
         write_5m = known.get("ephemeral_5m_input_tokens", 0)
         write_1h = known.get("ephemeral_1h_input_tokens", 0)
         # After server tools the total covers every iteration and the split only the first; what the split leaves out is

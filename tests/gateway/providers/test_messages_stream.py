@@ -100,6 +100,23 @@ def test_usage_and_the_end() -> None:
     assert stream.finished
 
 
+@pytest.mark.parametrize(
+    "absurd",
+    [str(10**13), str(2**63), str(2**64), str(10**300), "-1", str(-(2**64)), "1.5", "1e300", '"9"', "true", "[]"],
+)
+def test_absurd_counts_do_no_harm(absurd: str) -> None:
+    usage = '{"input_tokens":%s,"output_tokens":%s,"server_tool_use":{"web_search_requests":%s}}' % ((absurd,) * 3)
+    sink, stream = read([{"type": "message_start", "message": {"usage": {"input_tokens": 3, "output_tokens": 1}}}])
+    stream.feed(
+        [
+            b'{"type":"message_delta","delta":{"stop_reason":"end_turn"},"usage":%s}' % usage.encode(),
+            b'{"type":"message_stop"}',
+        ]
+    )
+    assert sink.counts == [TokenCounts(3, output=1), TokenCounts(3, output=1)]
+    assert (stream.stop_reason, stream.finished) == ("end_turn", True)
+
+
 def test_nobody_knows_everything() -> None:
     sink, _ = read(
         [{"type": "new_event"}, start(type="text"), delta(type="new_delta", x=1), text("a")],
