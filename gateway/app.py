@@ -229,9 +229,7 @@ def operator_token(path: Path) -> str:
         try:
             token = path.read_text(encoding="ascii").strip()
         except UnicodeDecodeError:
-            raise RuntimeError(
-                f"{path} is no token: expected one line of ASCII; remove it to get a new one"
-            ) from None
+            raise RuntimeError(f"{path} is no token: expected one line of ASCII; remove it to get a new one") from None
         if token:
             return token
     token = secrets.token_urlsafe(32)

@@ -8,7 +8,11 @@ import asyncio
 import socket
 import ssl
 from base64 import b64encode
+from contextlib import suppress
+from functools import partial
 from ipaddress import IPv4Address, IPv6Address
+from threading import Thread
+from typing import Any
 from urllib.parse import unquote
 from urllib.request import getproxies, proxy_bypass
 
@@ -21,6 +25,8 @@ CONNECT_SECONDS = 10.0
 NEXT_ADDRESS_SECONDS = 0.25
 LONGEST_ANSWER_BYTES = 16 * 1024
 
+_Addresses = list[tuple[Any, ...]]
+
 
 class Dialer:
     """Opens connections to the server of `url`, an http or https URL."""
@@ -31,6 +37,7 @@ class Dialer:
         self._url = url
         self._proxy = proxy_for(url)
         self._tls: ssl.SSLContext | None = None
+        self._lookup: asyncio.Future[_Addresses] | None = None
 
     @property
     def asks_proxy(self) -> bool:
@@ -79,10 +86,25 @@ class Dialer:
         await self._secure(transport, connection, self._url)
         return connection
 
+    async def _addresses(self, host: str, port: int) -> _Addresses:
+        """The addresses of a name; whoever asks while it is looked up gets the same answer.
+
+        Not in a thread of the event loop: those are waited for at the end of the process, and a silent resolver takes
+        half a minute for each.
+        """
+        with suppress(socket.gaierror):
+            return socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_NUMERICHOST)
+        if self._lookup is None or self._lookup.done():
+            loop = asyncio.get_running_loop()
+            self._lookup = loop.create_future()
+            Thread(target=_look_up, args=(host, port, loop, self._lookup), name="resolver", daemon=True).start()
+        return await asyncio.shield(self._lookup)
+
     async def _open(self, url: URL, protocol: asyncio.Protocol) -> asyncio.Transport:
         loop = asyncio.get_running_loop()
         assert url.raw_host is not None
-        found = await loop.getaddrinfo(url.raw_host, url.port, type=socket.SOCK_STREAM)
+        assert url.port is not None
+        found = await self._addresses(url.raw_host, url.port)
         connected = await start_connection(found, happy_eyeballs_delay=NEXT_ADDRESS_SECONDS, interleave=1)
         first = asyncio.Protocol() if url.scheme == "https" else protocol
         try:
@@ -173,3 +195,23 @@ def _is_here(host: str) -> bool:
     except ValueError:
         return False
     return (address.ipv4_mapped or address).is_loopback
+
+
+def _look_up(host: str, port: int, loop: asyncio.AbstractEventLoop, found: "asyncio.Future[_Addresses]") -> None:
+    """Runs in a thread."""
+    try:
+        addresses = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+    except (OSError, UnicodeError) as error:
+        told = partial(_tell, found, error)
+    else:
+        told = partial(_tell, found, addresses)
+    with suppress(RuntimeError):  # the loop has ended
+        loop.call_soon_threadsafe(told)
+
+
+def _tell(found: "asyncio.Future[_Addresses]", answer: _Addresses | Exception) -> None:
+    if isinstance(answer, Exception):
+        found.set_exception(answer)
+        found.exception()  # perhaps nobody waits any more
+    else:
+        found.set_result(answer)

@@ -79,6 +79,9 @@ class MessageStream:
                     self._say(merged)
                     merged = ""
                 self._handle(kind, event)
+                if self.finished:
+                    # Whatever follows, `[DONE]` of many a proxy for instance, is no part of the answer.
+                    break
         except (orjson.JSONDecodeError, KeyError, TypeError, AttributeError):
             raise MalformedError from None
         finally:

@@ -5,6 +5,7 @@ import datetime
 import ipaddress
 import socket
 import ssl
+import threading
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
@@ -181,6 +182,30 @@ async def test_nothing_is_sent_to_somebody_else(certificate: Path, monkeypatch: 
     assert heard == []
 
 
+async def test_a_silent_resolver_is_asked_once_and_holds_up_no_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    silent, asked = threading.Event(), []
+
+    def look_up(host: str, port: int, **how: int) -> list[tuple[object, ...]]:
+        if how.get("flags"):
+            raise socket.gaierror
+        asked.append(threading.current_thread())
+        silent.wait(20)
+        raise socket.gaierror
+
+    monkeypatch.setattr(socket, "getaddrinfo", look_up)
+    dialer = Dialer(URL("http://example.test"))
+    async with asyncio.timeout(10):
+        dials = [asyncio.create_task(dialer.dial()) for _ in range(5)]
+        while not asked:
+            await asyncio.sleep(0)
+        dials[0].cancel()
+        silent.set()
+        outcomes = await asyncio.gather(*dials, return_exceptions=True)
+    assert [type(outcome) for outcome in outcomes] == [asyncio.CancelledError, *[NotSentError] * 4]
+    # A process does not wait for such a thread.
+    assert [thread.daemon for thread in asked] == [True]
+
+
 async def test_a_cancelled_dial_leaves_nothing_open(certificate: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """At whatever turn of the event loop it is cancelled, also that in which the handshake ends."""
 
@@ -195,7 +220,7 @@ async def test_a_cancelled_dial_leaves_nothing_open(certificate: Path, monkeypat
         opened.remove(writer)
 
     monkeypatch.setenv("SSL_CERT_FILE", str(certificate))
-    monkeypatch.setattr(asyncio.get_running_loop(), "getaddrinfo", found)
+    monkeypatch.setattr(Dialer, "_addresses", found)
     context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
     context.load_cert_chain(certificate)
     opened: set[asyncio.StreamWriter] = set()

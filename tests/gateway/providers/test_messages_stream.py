@@ -252,3 +252,15 @@ def test_cuts_change_the_deltas_and_nothing_else(lengths: list[int]) -> None:
         assert stream.finished
     assert [(b.kind, b.text, b.signature) for b in cut.blocks] == [(b.kind, b.text, b.signature) for b in whole.blocks]
     assert cut.counts == whole.counts
+
+
+@pytest.mark.parametrize(
+    "behind", [b"[DONE]", b'{"type": "error", "error": {"type": "overloaded_error"}}', b'{"type": 1}']
+)
+def test_what_follows_the_end_is_no_part_of_the_answer(behind: bytes) -> None:
+    sink = RecordingSink()
+    stream = MessageStream(sink)
+    whole = [start(type="text", text=""), text("a"), STOP, {"type": "message_stop"}]
+    stream.feed([*(json.dumps(event).encode() for event in whole), behind, json.dumps(start(type="text")).encode()])
+    assert stream.finished
+    assert [block.deltas for block in sink.blocks] == [["a"]]
