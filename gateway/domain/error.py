@@ -44,7 +44,7 @@ def invalid(field: str, expected: str) -> GatewayError:
     """INVALID_MESSAGE for a field whose value is not what was expected."""
     return GatewayError(
         error_pb2.ERROR_REASON_INVALID_MESSAGE,
-        f"{field}: {expected}",
+        f"{field}: expected {expected}",
         metadata={"field": field, "expected": expected},
     )
 

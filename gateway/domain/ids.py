@@ -19,7 +19,7 @@ def resolve_session(reference: str, field: str = "sessionId") -> str:
     """The session id that an id or a key names. Raises INVALID_MESSAGE when it can be neither."""
     match = _REFERENCE.fullmatch(reference)
     if match is None:
-        raise invalid(field, "expected a session id or a session key")
+        raise invalid(field, "a session id or a session key")
     return match[1]
 
 
@@ -28,5 +28,5 @@ def agent_id(given: str) -> str:
     if not given:
         return DEFAULT_AGENT
     if _AGENT_ID.fullmatch(given) is None:
-        raise invalid("agentId", "expected 1 to 64 characters without a colon")
+        raise invalid("agentId", "1 to 64 characters without a colon")
     return given

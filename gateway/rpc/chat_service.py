@@ -32,9 +32,9 @@ class ChatService:
     async def send_message(self, request: pb.SendMessageRequest, caller: Principal, wake: Callable[[], None]) -> Feed:
         """Commit a message and follow its turn."""
         if request.on_busy not in _ON_BUSY:
-            raise invalid("onBusy", "expected reject, queue or interrupt")
+            raise invalid("onBusy", "reject, queue or interrupt")
         if request.on_disconnect not in _ON_DISCONNECT:
-            raise invalid("onDisconnect", "expected continue or cancel")
+            raise invalid("onDisconnect", "continue or cancel")
         send = Send(
             session=request.session_id,
             content=request.content,
@@ -54,7 +54,7 @@ class ChatService:
     async def cancel_turn(self, request: pb.CancelTurnRequest, caller: Principal) -> pb.CancelTurnResponse:
         """End turns."""
         if bool(request.turn_id) == bool(request.session_id):
-            raise invalid("turnId", "expected either turnId or sessionId")
+            raise invalid("turnId", "either turnId or sessionId")
         if request.turn_id:
             turns = [await self._cancel.turn(request.turn_id)]
         else:

@@ -221,7 +221,7 @@ class Connection:
             # Each frame of the answer would carry it, and no window counts it.
             self._refuse(channel)
         elif body is None:
-            self._answer(channel, frame.id, turn_event.error_message(invalid("type", "expected a known frame")))
+            self._answer(channel, frame.id, turn_event.error_message(invalid("type", "a known frame")))
         elif body == "session_unwatch":
             self._unwatch(channel, frame.id, frame.session_unwatch.session_id)
         elif channel.requests >= REQUESTS_AT_ONCE:

@@ -35,9 +35,9 @@ class CompactSession:
         also when there is nothing to replace or `keep_from` would part an answer from its question.
         """
         if not summary.strip():
-            raise invalid("summary", "expected text that is not blank")
+            raise invalid("summary", "text that is not blank")
         if len(summary.encode()) > MAX_SUMMARY_BYTES:
-            raise invalid("summary", f"expected at most {MAX_SUMMARY_BYTES} bytes of UTF-8")
+            raise invalid("summary", f"at most {MAX_SUMMARY_BYTES} bytes of UTF-8")
         live = await self._live.acquire(resolve_session(reference))
         try:
             async with held(live):
@@ -59,7 +59,7 @@ class CompactSession:
         history = tx.messages.history(session_id)
         kept = _kept(history, keep_from)
         if len(kept) == len(history):
-            raise invalid("keepFromMessageId" if keep_from else "sessionId", "expected older messages to replace")
+            raise invalid("keepFromMessageId" if keep_from else "sessionId", "older messages to replace")
         generation, now = session.generation + 1, self._clock.now_ms()
         end = kept[0].position if kept else history[-1].position + 1
         tx.messages.replace_before(session_id, end, generation)
@@ -78,6 +78,6 @@ def _kept(history: list[Message], keep_from: str) -> list[Message]:
         if message.message_id == keep_from:
             questions = {kept.turn_id for kept in history[index:] if kept.role == USER}
             if any(kept.role != USER and kept.turn_id not in questions for kept in history[index:]):
-                raise invalid("keepFromMessageId", "expected a message from which on no answer loses its question")
+                raise invalid("keepFromMessageId", "a message from which on no answer loses its question")
             return history[index:]
     raise message_not_found(keep_from)

@@ -24,7 +24,7 @@ class ForkSession:
         """
         session_id = resolve_session(reference)
         if len(title) > MAX_TITLE_CHARACTERS:
-            raise invalid("title", f"expected at most {MAX_TITLE_CHARACTERS} characters")
+            raise invalid("title", f"at most {MAX_TITLE_CHARACTERS} characters")
 
         def work(tx: Transaction) -> Session:
             source = living_session(tx, session_id)

@@ -99,7 +99,7 @@ class ManageKeys:
         def work(tx: Transaction) -> SealedKey:
             self._must_know(provider)
             if _KEY.fullmatch(key) is None:
-                raise invalid("key", "expected 1 to 4096 printable ASCII characters, without spaces around them")
+                raise invalid("key", "1 to 4096 printable ASCII characters, without spaces around them")
             secret = Secret(key)
             sealed = self._vault.seal(provider, secret)
             stored = SealedKey(provider, sealed, secret.masked(), self._clock.now_ms())

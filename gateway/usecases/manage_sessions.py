@@ -88,7 +88,7 @@ class ManageSessions:
         """
         session_id = names.resolve_session(reference)
         if unknown := set(mask) - set(CHANGEABLE):
-            raise invalid("updateMask", f"expected names out of {', '.join(CHANGEABLE)}, not {min(unknown)!r}")
+            raise invalid("updateMask", f"names out of {', '.join(CHANGEABLE)}, not {min(unknown)!r}")
         checked = self._checked(change)
         values = {name: getattr(checked, name) for name in CHANGEABLE if name in mask}
         if not mask:
@@ -127,7 +127,7 @@ class ManageSessions:
         def work(tx: Transaction) -> tuple[int, tuple[list[Message], bool]]:
             session = living_session(tx, session_id)
             if not 0 <= generation <= session.generation:
-                raise invalid("generation", f"expected 0 to {session.generation}")
+                raise invalid("generation", f"0 to {session.generation}")
             chosen = int(place[0]) if place else generation or session.generation
             return chosen, tx.messages.page(
                 session_id, after=after, limit=limit, newest_first=newest_first, generation=chosen
@@ -139,7 +139,7 @@ class ManageSessions:
     def _checked(self, fields: SessionChange) -> SessionChange:
         """The fields with the model's full name; raises for what is too long or not known."""
         if len(fields.title) > MAX_TITLE_CHARACTERS:
-            raise invalid("title", f"expected at most {MAX_TITLE_CHARACTERS} characters")
+            raise invalid("title", f"at most {MAX_TITLE_CHARACTERS} characters")
         if len(fields.system_prompt.encode()) > MAX_SYSTEM_PROMPT_BYTES:
-            raise invalid("systemPrompt", f"expected at most {MAX_SYSTEM_PROMPT_BYTES} bytes of UTF-8")
+            raise invalid("systemPrompt", f"at most {MAX_SYSTEM_PROMPT_BYTES} bytes of UTF-8")
         return replace(fields, model=self._catalog.find(fields.model or self._default_model).name)

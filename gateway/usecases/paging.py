@@ -36,7 +36,7 @@ class Page(Generic[T]):
 def page_size(given: int) -> int:
     """How many items a page holds at most: 0 means 50, more than 1000 means 1000. Negative raises INVALID_MESSAGE."""
     if given < 0:
-        raise invalid("pageSize", "expected 0 or more")
+        raise invalid("pageSize", "0 or more")
     return min(given, LARGEST_SIZE) or DEFAULT_SIZE
 
 
@@ -79,4 +79,4 @@ def _digest(listing: str, place: Place) -> str:
 
 
 def _foreign() -> GatewayError:
-    return invalid("pageToken", "expected the nextPageToken of the same list with the same filter")
+    return invalid("pageToken", "the nextPageToken of the same list with the same filter")

@@ -34,7 +34,7 @@ class ReadTurns:
     async def wait(self, turn_id: str, timeout_ms: int) -> Turn:
         """The turn when it has ended, or as it is after `timeout_ms` (0: 30 s; at most 300 s)."""
         if timeout_ms < 0:
-            raise invalid("timeoutMs", "expected 0 or more")
+            raise invalid("timeoutMs", "0 or more")
         found = self._live.turns.get(turn_id)
         if found is not None:
             try:

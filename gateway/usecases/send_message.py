@@ -324,8 +324,8 @@ def shutting_down() -> GatewayError:
 
 def _validate(send: Send) -> None:
     if not send.content.strip():
-        raise invalid("content", "expected text that is not blank")
+        raise invalid("content", "text that is not blank")
     if len(send.content.encode()) > MAX_CONTENT_BYTES:
-        raise invalid("content", f"expected at most {MAX_CONTENT_BYTES} bytes of UTF-8")
+        raise invalid("content", f"at most {MAX_CONTENT_BYTES} bytes of UTF-8")
     if len(send.idempotency_key) > MAX_KEY_CHARACTERS:
-        raise invalid("idempotencyKey", f"expected at most {MAX_KEY_CHARACTERS} characters")
+        raise invalid("idempotencyKey", f"at most {MAX_KEY_CHARACTERS} characters")

@@ -18,7 +18,7 @@ def test_an_error_is_safe_until_said_otherwise() -> None:
 
 
 def test_code_is_the_reason_without_its_prefix() -> None:
-    assert invalid("title", "expected text").code == "INVALID_MESSAGE"
+    assert invalid("title", "text").code == "INVALID_MESSAGE"
 
 
 def test_metadata_is_the_errors_own() -> None:
@@ -29,7 +29,8 @@ def test_metadata_is_the_errors_own() -> None:
 
 
 def test_each_reason_has_the_metadata_the_contract_names() -> None:
-    assert invalid("title", "expected text").metadata == {"field": "title", "expected": "expected text"}
+    error = invalid("title", "text")
+    assert (error.message, error.metadata) == ("title: expected text", {"field": "title", "expected": "text"})
     assert session_not_found("s").metadata == {"sessionId": "s"}
     assert turn_not_found("t").metadata == {"turnId": "t"}
     assert message_not_found("m").metadata == {"messageId": "m"}
