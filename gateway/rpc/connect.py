@@ -34,7 +34,7 @@ ANSWERS_AT_ONCE = 4
 SMALL_AND_LATE = "turn.wait"
 """The reading frame that does not count among them."""
 REQUEST_ID_CHARACTERS = 256
-REFUSALS_BYTES = 256 * 1024
+REFUSALS_BYTES = 4 * 1024 * 1024
 """How far over its window a channel may come by being told that it asks too much."""
 HELD_BYTES = 8 * 1024 * 1024
 """How large the requests of a channel that are held back may be together."""

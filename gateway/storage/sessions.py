@@ -11,7 +11,7 @@ from gateway.domain.session import Session
 from gateway.storage.numbers import Numbers
 from gateway.storage.statement import Link, Row, Statement, limited, value
 from gateway.storage.tables import DELETED, LIVE, sessions
-from gateway.usecases.ports import PAGE_CHARACTERS
+from gateway.usecases.ports import PROMPTS_CHARACTERS
 
 _c = sessions.c
 _FIELDS = (
@@ -149,7 +149,7 @@ class SqlSessions:
             gone = self._rows(after, limit + 1, agent_id, deleted=True)
             rows = merge(rows, gone, key=lambda row: (row[3], row[0]), reverse=True)
         page: list[Session] = []
-        room = PAGE_CHARACTERS
+        room = PROMPTS_CHARACTERS
         for row in rows:
             if len(page) == limit or room <= 0:
                 return page, True

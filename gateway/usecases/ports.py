@@ -51,7 +51,9 @@ class Ids(Protocol):
 
 
 PAGE_CHARACTERS = 1024 * 1024
-"""How much text a page of sessions or messages holds, beside what its last item adds."""
+"""How much text a page of messages holds, beside what its last message adds."""
+PROMPTS_CHARACTERS = 6 * 1024 * 1024
+"""The same of a page of sessions and their system prompts; more, because clients of level 1 see the first page only."""
 
 
 class Sessions(Protocol):
@@ -69,7 +71,7 @@ class Sessions(Protocol):
         self, *, after: tuple[int, str] | None, limit: int, agent_id: str, deleted: bool
     ) -> tuple[list[Session], bool]:
         """A page, newest first by (created_ms, session_id), of those below `after`; and whether more follow. It ends
-        after `limit` sessions, or earlier with the one whose system prompt brings it to PAGE_CHARACTERS."""
+        after `limit` sessions, or earlier with the one whose system prompt brings it to PROMPTS_CHARACTERS."""
         ...
 
     def touch(self, session_id: str, updated_ms: int, position: tuple[int, int] | None = None) -> None:

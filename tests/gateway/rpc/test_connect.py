@@ -7,6 +7,7 @@ import pytest
 
 from agentspace.v1 import error_pb2, gateway_service_pb2, turn_pb2
 from gateway.app import App
+from gateway.rpc import connect
 from gateway.rpc.connect import BATCH_FRAMES, REQUESTS_AT_ONCE
 from tests.gateway.running import Peer, config, running, token
 
@@ -91,11 +92,12 @@ async def test_requests_of_a_slow_channel_wait_for_its_window(peer: Peer) -> Non
     await peer.answer(1, "b", "session_create")
 
 
-async def test_who_asks_on_without_reading_is_closed(peer: Peer) -> None:
+async def test_who_asks_on_without_reading_is_closed(peer: Peer, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(connect, "REFUSALS_BYTES", 1000)
     peer.open(1, window=10)
     peer.say(1, "a", session_create={"title": "a title longer than the window"})
     await peer.answer(1, "a", "session_create")
-    for number in range(REQUESTS_AT_ONCE + 5_000):
+    for number in range(REQUESTS_AT_ONCE + 100):
         peer.say(1, str(number), session_list={})
     await peer.until(lambda: peer.closed)
     assert peer.closed == {1: gateway_service_pb2.CLOSE_REASON_PROTOCOL}

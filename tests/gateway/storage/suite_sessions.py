@@ -3,7 +3,7 @@
 import pytest
 
 from gateway.domain.error import GatewayError
-from gateway.usecases.ports import PAGE_CHARACTERS, Store, Transaction
+from gateway.usecases.ports import PROMPTS_CHARACTERS, Store, Transaction
 from tests.gateway.storage.samples import session
 
 FULL = session(
@@ -109,7 +109,7 @@ async def a_page_ends_with_the_session_whose_prompt_makes_it_large(store: Store)
     def fill(tx: Transaction) -> None:
         for number in range(6):
             tx.sessions.insert(
-                session(f"s{number}", created_ms=number, deleted_ms=number % 2, system_prompt="x" * PAGE_CHARACTERS)
+                session(f"s{number}", created_ms=number, deleted_ms=number % 2, system_prompt="x" * PROMPTS_CHARACTERS)
             )
 
     await store.write(fill)
