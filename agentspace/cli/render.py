@@ -134,7 +134,8 @@ def end_line(frame: Mapping[str, Any]) -> str:
     usage, cost = frame["usage"], frame["cost"]
     how = "" if frame.get("state") in (None, "completed") else f"{frame['state']}, "
     price = dollars(cost["totalCost"], priced=cost.get("priced", True))
-    return f"{how}{usage['inputTokens']} in, {usage['outputTokens']} out, {price}"
+    about = "about " if frame.get("usageStatus") in ("partial", "estimated") else ""
+    return f"{how}{about}{usage['inputTokens']} in, {usage['outputTokens']} out, {price}"
 
 
 def _cost(sums: Mapping[str, Any]) -> str:

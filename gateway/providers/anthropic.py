@@ -65,7 +65,7 @@ class AnthropicProvider:
             raise faults.truncated(self.name, "turned unreadable") from None
         if not stream.finished:
             raise faults.truncated(self.name, "stopped")
-        return Ending(stream.stop_reason)
+        return Ending(stream.stop_reason, stream.counted)
 
     async def test_key(self, key: Secret) -> str:
         """Ask for the list of models, which is free. Empty when the key is accepted, else why not."""

@@ -30,7 +30,8 @@ class MalformedError(ValueError):
 
 
 class MessageStream:
-    """One answer. `finished` turns True at `message_stop`; `stop_reason` is the provider's word, empty without one."""
+    """One answer. `finished` turns True at `message_stop`; `stop_reason` is the provider's word, empty without one;
+    `counted` says whether the provider told what was used when the answer was complete."""
 
     __slots__ = (
         "_block",
@@ -41,12 +42,13 @@ class MessageStream:
         "_sink",
         "_size",
         "_tally",
+        "counted",
         "finished",
         "stop_reason",
     )
 
     def __init__(self, sink: AnswerSink) -> None:
-        self.finished = False
+        self.finished = self.counted = False
         self.stop_reason = ""
         self._sink = sink
         self._tally = TokenTally()
@@ -102,7 +104,9 @@ class MessageStream:
         elif kind == "message_start":
             self._count(event["message"].get("usage"))
         elif kind == "message_delta":
-            self._count(event.get("usage"))
+            usage = event.get("usage")
+            self._count(usage)
+            self.counted = bool(usage)
             self.stop_reason = _text(event["delta"].get("stop_reason") or self.stop_reason)
         elif kind == "message_stop":
             self.finished = True

@@ -279,9 +279,11 @@ class ModelRequest:
 
 @dataclass(frozen=True, slots=True)
 class Ending:
-    """How an answer ended in order. `stop_reason` is the provider's word."""
+    """How an answer ended in order. `stop_reason` is the provider's word. `counted`: the provider told at the end what
+    was used."""
 
     stop_reason: str
+    counted: bool = True
 
 
 class AnswerSink(Protocol):

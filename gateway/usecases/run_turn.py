@@ -142,10 +142,10 @@ class RunTurn:
         )
         records: list[UsageRecord] = []
 
-        async def record(outcome: str, *, executed: bool) -> None:
-            records.append(await self._record(active, model, request, len(records) + 1, outcome, executed=executed))
+        async def record(outcome: str, *, final: bool) -> None:
+            records.append(await self._record(active, model, request, len(records) + 1, outcome, final=final))
 
-        in_flight = False
+        in_flight = counted = False
         try:
             for attempt in range(ATTEMPTS):
                 if active.stop is not None:
@@ -160,12 +160,12 @@ class RunTurn:
                     delay = _retry_delay(failure, attempt, answer.touched)
                     if delay is None:
                         raise
-                    await record(_name(failure), executed=failure.execution == MAY_HAVE_EXECUTED)
+                    await record(_name(failure), final=failure.execution != MAY_HAVE_EXECUTED)
                 in_flight = False
                 # Our own wait is not the provider's silence.
                 active.dispatched_at = self._clock.monotonic() + delay
                 await asyncio.sleep(delay)
-            stop_reason = ending.stop_reason
+            stop_reason, counted = ending.stop_reason, ending.counted
             state = REFUSED if stop_reason == "refusal" else COMPLETED
         except asyncio.CancelledError:
             if active.stop is None:
@@ -182,7 +182,8 @@ class RunTurn:
             try:
                 if in_flight:
                     outcome = _name(error) if error else "cancelled" if state == CANCELLED else "completed"
-                    await record(outcome, executed=error is None or error.execution == MAY_HAVE_EXECUTED)
+                    refused = error is not None and error.execution != MAY_HAVE_EXECUTED
+                    await record(outcome, final=counted or refused)
                 await self.finish(live, active, state, stop_reason=stop_reason, error=error, records=records)
             except Exception:  # nor may a bug here leave it busy
                 _logger.exception("the end of turn %s could not be stored as it was", active.turn.turn_id)
@@ -190,11 +191,11 @@ class RunTurn:
             await self.start_next(live)
 
     async def _record(
-        self, active: ActiveTurn, model: Model, request: ModelRequest, attempt: int, outcome: str, *, executed: bool
+        self, active: ActiveTurn, model: Model, request: ModelRequest, attempt: int, outcome: str, *, final: bool
     ) -> UsageRecord:
-        """`executed`: the provider may have worked on the request, and so have billed it."""
+        """`final`: what the provider told is all there is, or it did not work on the request."""
         counts, status = active.counts or TokenCounts(), usage_pb2.USAGE_STATUS_FINAL
-        if outcome != "completed" and executed:
+        if not final:
             text = "".join(active.log.chunks)
             counts = counts._replace(output=max(counts.output, await self._estimate(text)))
             status = usage_pb2.USAGE_STATUS_PARTIAL

@@ -47,7 +47,9 @@ def test_context_names_its_method() -> None:
 
 def test_the_end_of_an_answer() -> None:
     usage, cost = {"inputTokens": 1, "outputTokens": 2}, {"totalCost": 0, "priced": False}
-    assert render.end_line({"usage": usage, "cost": cost, "state": "cancelled"}) == "cancelled, 1 in, 2 out, unpriced"
+    frame = {"usage": usage, "cost": cost, "state": "cancelled"}
+    assert render.end_line(frame) == "cancelled, 1 in, 2 out, unpriced"
+    assert render.end_line({**frame, "usageStatus": "partial"}) == "cancelled, about 1 in, 2 out, unpriced"
 
 
 def test_messages_leave_out_thinking() -> None:

@@ -264,3 +264,11 @@ def test_what_follows_the_end_is_no_part_of_the_answer(behind: bytes) -> None:
     stream.feed([*(json.dumps(event).encode() for event in whole), behind, json.dumps(start(type="text")).encode()])
     assert stream.finished
     assert [block.deltas for block in sink.blocks] == [["a"]]
+
+
+@pytest.mark.parametrize(("usage", "counted"), [({"output_tokens": 3}, True), ({}, False), (None, False)])
+def test_whether_the_end_told_what_was_used(usage: Json | None, counted: bool) -> None:
+    last: Json = {"type": "message_delta", "delta": {"stop_reason": "end_turn"}, "usage": usage}
+    started: Json = {"type": "message_start", "message": {"usage": {"input_tokens": 5, "output_tokens": 1}}}
+    _, stream = read([started, start(type="text", text="a"), STOP], [last, {"type": "message_stop"}])
+    assert stream.counted == counted

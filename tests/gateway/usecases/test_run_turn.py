@@ -275,3 +275,24 @@ async def test_our_own_wait_is_not_the_providers_silence(house: House, clock: St
     house.pulse.beat()
     assert active.stop is None
     await house.cancel.turn(reader.ack.turn_id)
+
+
+@pytest.mark.parametrize(
+    ("told", "status", "counts"),
+    [
+        (TokenCounts(9, output=1), usage_pb2.USAGE_STATUS_PARTIAL, TokenCounts(9, output=3)),
+        (None, usage_pb2.USAGE_STATUS_ESTIMATED, TokenCounts(2, output=3)),
+    ],
+)
+async def test_an_answer_whose_end_told_no_count_is_an_estimate(
+    house: House, told: TokenCounts | None, status: int, counts: TokenCounts
+) -> None:
+    reader = await house.send("hello there")
+    call = await house.gate.next()
+    if told is not None:
+        call.sink.usage(told)
+    call.say("one two three")
+    call.outcome.set_result(Ending("end_turn", counted=False))
+    await reader.all()
+    (row,) = await house.store.read(lambda tx: tx.usage.page(None, after=None, limit=9))
+    assert (row.status, row.counts, row.outcome) == (status, counts, "completed")
