@@ -34,7 +34,7 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     ERROR_REASON_STREAM_IN_PROGRESS: _ErrorReason.ValueType  # 3
     """The session has a running turn and the sender chose to be rejected. {sessionId}, {turnId}: the running turn."""
     ERROR_REASON_NOT_IMPLEMENTED: _ErrorReason.ValueType  # 4
-    """The frame type or method is not one this server knows. {type}."""
+    """A code of the original's; this server sends it never: an unknown frame is an INVALID_MESSAGE with {field} "type"."""
     ERROR_REASON_UNAUTHENTICATED: _ErrorReason.ValueType  # 5
     """No credentials, or the bearer token is unknown, expired or revoked."""
     ERROR_REASON_MISSING_SCOPE: _ErrorReason.ValueType  # 6
@@ -108,7 +108,7 @@ ERROR_REASON_SESSION_NOT_FOUND: ErrorReason.ValueType  # 2
 ERROR_REASON_STREAM_IN_PROGRESS: ErrorReason.ValueType  # 3
 """The session has a running turn and the sender chose to be rejected. {sessionId}, {turnId}: the running turn."""
 ERROR_REASON_NOT_IMPLEMENTED: ErrorReason.ValueType  # 4
-"""The frame type or method is not one this server knows. {type}."""
+"""A code of the original's; this server sends it never: an unknown frame is an INVALID_MESSAGE with {field} "type"."""
 ERROR_REASON_UNAUTHENTICATED: ErrorReason.ValueType  # 5
 """No credentials, or the bearer token is unknown, expired or revoked."""
 ERROR_REASON_MISSING_SCOPE: ErrorReason.ValueType  # 6

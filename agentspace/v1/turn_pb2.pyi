@@ -586,7 +586,7 @@ class Heartbeat(_message.Message):
     turn_id: _builtins.str
     """The running or next turn; empty when the session is at rest."""
     phase: Global___TurnPhase.ValueType
-    """What the turn waits for."""
+    """What the turn waits for; unspecified when the session is at rest."""
     upstream_idle_ms: _builtins.int
     """Milliseconds since the provider last sent a byte; 0 before the first."""
     def __init__(
