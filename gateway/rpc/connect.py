@@ -16,23 +16,22 @@ from google.protobuf.message import Message
 
 from agentspace.v1 import error_pb2, frame_pb2, gateway_service_pb2
 from gateway.domain import turn_event
-from gateway.domain.access import Credentials, Principal
+from gateway.domain.access import Credentials
 from gateway.domain.error import GatewayError, invalid
+from gateway.rpc.channel import Channel, Stream
 from gateway.rpc.frames import FRAME_TYPE, LEVEL, frame_bytes
-from gateway.rpc.methods import Calls, Feed, Method
+from gateway.rpc.methods import Calls, Method
 
 DEFAULT_WINDOW_BYTES = 1024 * 1024
 TAKE_CHARACTERS = 64 * 1024
 BATCH_FRAMES = 512
 BATCH_BYTES = 4 * 1024 * 1024
 """A batch ends with the frame that brings it to so much."""
-FRAME_BYTES = 32 * 1024 * 1024
-"""The largest answer that is sent. With a batch ahead of it, it still fits into what gRPC takes, see server."""
+FRAME_BYTES = 16 * 1024 * 1024
+"""The largest frame that is sent. A few of them behind a batch still fit into what gRPC takes, see server."""
 REQUESTS_AT_ONCE = 256
-ANSWERS_AT_ONCE = 4
-"""How many requests of a channel are worked on whose answers may be large: these wait in memory, window or not."""
 SMALL_AND_LATE = "turn.wait"
-"""The reading frame that does not count among them."""
+"""The reading frame that does not count among a channel's ANSWERS_AT_ONCE."""
 REQUEST_ID_CHARACTERS = 256
 REFUSALS_BYTES = 4 * 1024 * 1024
 """How far over its window a channel may come by being told that it asks too much."""
@@ -43,77 +42,6 @@ CHANNELS_AT_ONCE = 100_000
 Delivery = tuple[Message, int, Sequence[tuple[int, str]]]
 """What some channels get: the member of a ServerFrame, or a ChannelClosed; how many bytes the ServerFrame would have;
 and to whom it goes, as (channel, id of the request)."""
-
-
-class _Channel:
-    """One client connection."""
-
-    __slots__ = (
-        "answering",
-        "caller",
-        "held",
-        "held_bytes",
-        "level",
-        "number",
-        "reads",
-        "streams",
-        "tasks",
-        "unacknowledged",
-        "window",
-    )
-
-    def __init__(self, number: int, caller: Principal, level: int, window: int) -> None:
-        self.number = number
-        self.caller = caller
-        self.level = level
-        self.window = window
-        self.unacknowledged = 0
-        self.streams: set[_Stream] = set()
-        """Requests that a feed answers, those whose feed is still to come included."""
-        self.tasks: set[asyncio.Task[None]] = set()
-        """Requests that one message answers."""
-        self.reads: set[asyncio.Task[None]] = set()
-        """Those of the tasks that may end with the channel."""
-        self.answering: set[asyncio.Task[None] | _Stream] = set()
-        """Requests whose first answer may be large and has not been collected, or is not there yet."""
-        self.held: deque[tuple[frame_pb2.ClientFrame, int]] = deque()
-        """Requests that wait, with their sizes."""
-        self.held_bytes = 0
-
-    @property
-    def full(self) -> bool:
-        """What is on its way fills the window."""
-        return self.unacknowledged >= self.window
-
-    @property
-    def busy(self) -> bool:
-        """What it asks has to wait."""
-        return self.full or len(self.answering) >= ANSWERS_AT_ONCE
-
-    @property
-    def requests(self) -> int:
-        """How many are open, those held back included."""
-        return len(self.tasks) + len(self.streams) + len(self.held)
-
-
-class _Stream:
-    """One open request of a channel that a feed answers."""
-
-    __slots__ = ("channel", "connection", "feed", "recipient", "watched")
-
-    def __init__(self, connection: "Connection", channel: _Channel, request_id: str, watched: str) -> None:
-        self.connection = connection
-        self.channel = channel
-        self.recipient = channel.number, request_id
-        self.watched = watched
-        self.feed: Feed | None = None
-
-    def wake(self) -> None:
-        connection = self.connection
-        connection.awake[self] = None
-        if not connection.is_ready:
-            connection.is_ready = True
-            connection.on_ready()
 
 
 class Connection:
@@ -135,10 +63,10 @@ class Connection:
         self._credentials = credentials
         self._spawn = spawn
         self._vouched = vouched
-        self._channels: dict[int, _Channel] = {}
+        self._channels: dict[int, Channel] = {}
         self._answers: deque[Delivery] = deque()
         self.on_ready = on_ready
-        self.awake: dict[_Stream, None] = {}
+        self.awake: dict[Stream, None] = {}
         self.is_ready = False
         self.ending = False
         self.urgent = False
@@ -185,9 +113,9 @@ class Connection:
             self._send_closed([number], gateway_service_pb2.CLOSE_REASON_UNAUTHENTICATED)
             return
         window = opening.window_bytes or DEFAULT_WINDOW_BYTES
-        self._channels[number] = _Channel(number, caller, opening.level or 1, window)
+        self._channels[number] = Channel(number, caller, opening.level or 1, window)
 
-    def _close(self, channel: _Channel) -> None:
+    def _close(self, channel: Channel) -> None:
         self._channels.pop(channel.number, None)
         channel.held.clear()
         channel.held_bytes = 0
@@ -196,26 +124,26 @@ class Connection:
         for stream in tuple(channel.streams):
             self._end(stream)
 
-    def _refuse(self, channel: _Channel) -> None:
+    def _refuse(self, channel: Channel) -> None:
         """The peer broke a rule of Connect."""
         self._close(channel)
         self._send_closed([channel.number], gateway_service_pb2.CLOSE_REASON_PROTOCOL)
 
-    def _go_on(self, channel: _Channel) -> None:
+    def _go_on(self, channel: Channel) -> None:
         """There may be room in the window again."""
         if not channel.full:
             for stream in channel.streams:
                 stream.wake()
             self._take_up(channel)
 
-    def _take_up(self, channel: _Channel) -> None:
+    def _take_up(self, channel: Channel) -> None:
         """Go on with what is held back."""
         while channel.held and not channel.busy:
             frame, size = channel.held.popleft()
             channel.held_bytes -= size
             self._start(channel, frame)
 
-    def _frame(self, channel: _Channel, frame: frame_pb2.ClientFrame) -> None:
+    def _frame(self, channel: Channel, frame: frame_pb2.ClientFrame) -> None:
         body = frame.WhichOneof("body")
         if len(frame.id) > REQUEST_ID_CHARACTERS:
             # Each frame of the answer would carry it, and no window counts it.
@@ -235,7 +163,7 @@ class Connection:
             channel.held.append((frame, size))
             channel.held_bytes += size
 
-    def _refuse_one(self, channel: _Channel, frame: frame_pb2.ClientFrame, why: str) -> None:
+    def _refuse_one(self, channel: Channel, frame: frame_pb2.ClientFrame, why: str) -> None:
         if channel.unacknowledged >= channel.window + REFUSALS_BYTES:
             # It does not read this either.
             self._refuse(channel)
@@ -243,14 +171,14 @@ class Connection:
         error = GatewayError(error_pb2.ERROR_REASON_TOO_MANY_STREAMS, why, metadata={"limit": str(REQUESTS_AT_ONCE)})
         self._answer(channel, frame.id, turn_event.error_message(error))
 
-    def _start(self, channel: _Channel, frame: frame_pb2.ClientFrame) -> None:
+    def _start(self, channel: Channel, frame: frame_pb2.ClientFrame) -> None:
         body = frame.WhichOneof("body")
         assert body is not None
         method = self._methods[FRAME_TYPE[body]]
         request: Message = getattr(frame, body)
         if method.stream is not None:
             watched = getattr(request, "session_id", "") if method.frame == "session.watch" else ""
-            stream = _Stream(self, channel, frame.id, watched)
+            stream = Stream(self, channel, frame.id, watched)
             channel.streams.add(stream)
             if watched:
                 channel.answering.add(stream)
@@ -264,19 +192,19 @@ class Connection:
                 channel.answering.add(task)
         task.add_done_callback(partial(self._served, channel))
 
-    def _served(self, channel: _Channel, task: "asyncio.Task[None]") -> None:
+    def _served(self, channel: Channel, task: "asyncio.Task[None]") -> None:
         for tasks in (channel.tasks, channel.answering, channel.reads):
             tasks.discard(task)
         self._take_up(channel)
 
-    async def _serve_unary(self, channel: _Channel, request_id: str, method: Method, request: Message) -> None:
+    async def _serve_unary(self, channel: Channel, request_id: str, method: Method, request: Message) -> None:
         try:
             response = await self._calls.unary(method, request, channel.caller)
         except GatewayError as error:
             response = turn_event.error_message(error)
         self._answer(channel, request_id, response)
 
-    async def _serve_stream(self, stream: _Stream, method: Method, request: Message) -> None:
+    async def _serve_stream(self, stream: Stream, method: Method, request: Message) -> None:
         channel = stream.channel
         try:
             feed = await self._calls.stream(method, request, channel.caller, stream.wake)
@@ -292,7 +220,7 @@ class Connection:
         stream.feed = feed
         stream.wake()
 
-    def _unwatch(self, channel: _Channel, request_id: str, session: str) -> None:
+    def _unwatch(self, channel: Channel, request_id: str, session: str) -> None:
         wanted = session.rsplit(":", 1)[-1]
         for stream in tuple(channel.streams):
             if stream.watched and stream.watched.rsplit(":", 1)[-1] == wanted:
@@ -304,7 +232,7 @@ class Connection:
                 channel.held_bytes -= waiting[1]
         self._answer(channel, request_id, frame_pb2.SessionUnwatched(session_id=wanted))
 
-    def _end(self, stream: _Stream) -> None:
+    def _end(self, stream: Stream) -> None:
         channel = stream.channel
         channel.streams.discard(stream)
         self.awake.pop(stream, None)
@@ -313,7 +241,7 @@ class Connection:
         if stream in channel.answering:
             self._answered(stream)
 
-    def _answered(self, stream: _Stream) -> None:
+    def _answered(self, stream: Stream) -> None:
         """What it began with is on its way, or is not wanted any more."""
         stream.channel.answering.discard(stream)
         self._take_up(stream.channel)
@@ -330,14 +258,11 @@ class Connection:
         self._answers.append(_closed(numbers, reason))
         self._signal()
 
-    def _answer(self, channel: _Channel, request_id: str, body: Message) -> None:
+    def _answer(self, channel: Channel, request_id: str, body: Message) -> None:
         if self._channels.get(channel.number) is channel:
             size = frame_bytes(body)
             if size > FRAME_BYTES:
-                body = turn_event.error_message(
-                    GatewayError(error_pb2.ERROR_REASON_INVALID_MESSAGE, f"the answer would have {size} bytes")
-                )
-                size = frame_bytes(body)
+                body, size = _too_large(size)
             channel.unacknowledged += size
             self._answers.append((body, size, [(channel.number, request_id)]))
             self.urgent = True
@@ -358,7 +283,7 @@ class Connection:
             room -= batch[-1][1]
         awake, self.awake = self.awake, {}
         # What one list of items became: watchers at the same place of a log are given the same list.
-        given: dict[tuple[int, int], tuple[Sequence[Message], list[tuple[int, str]], int]] = {}
+        given: dict[tuple[int, int], tuple[Sequence[Message], list[tuple[int, str]], int, bool]] = {}
         for stream in awake:
             if len(batch) >= BATCH_FRAMES or room <= 0:
                 self.awake[stream] = None
@@ -370,20 +295,25 @@ class Connection:
                 level = channel.level
                 place = id(items), level
                 if place in given:
-                    _, recipients, total = given[place]
+                    _, recipients, total, broken = given[place]
                     recipients.append(stream.recipient)
                 else:
-                    recipients, total = [stream.recipient], 0
+                    recipients, total, broken = [stream.recipient], 0, False
                     for item in items:
                         if LEVEL[type(item)] <= level:
                             size = frame_bytes(item)
-                            total += size
-                            batch.append((item, size, recipients))
+                            broken = size > FRAME_BYTES
+                            batch.append((*(_too_large(size) if broken else (item, size)), recipients))
+                            total += batch[-1][1]
+                            if broken:
+                                break
                     room -= total
                     # With the list itself: ids are only unique among the living.
-                    given[place] = items, recipients, total
+                    given[place] = items, recipients, total, broken
                 channel.unacknowledged += total
-            if feed.done:
+            else:
+                broken = False
+            if feed.done or broken:
                 self._end(stream)
             elif stream in channel.answering:
                 self._answered(stream)
@@ -394,6 +324,14 @@ class Connection:
         if self.is_ready:
             self.on_ready()
         return batch
+
+
+def _too_large(size: int) -> tuple[Message, int]:
+    error = GatewayError(
+        error_pb2.ERROR_REASON_INVALID_MESSAGE, f"the answer would have {size} bytes, more than {FRAME_BYTES}"
+    )
+    body = turn_event.error_message(error)
+    return body, frame_bytes(body)
 
 
 def _closed(numbers: list[int], reason: gateway_service_pb2.CloseReason.ValueType) -> Delivery:

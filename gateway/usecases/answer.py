@@ -13,8 +13,8 @@ from gateway.usecases.checkpoint import UNSAVED_CHARACTERS, Checkpoints
 from gateway.usecases.live_sessions import ActiveTurn, LiveSession
 from gateway.usecases.ports import Clock
 
-ANSWER_CHARACTERS = 16 * 1024 * 1024
-"""The longest answer, thirty times what any model writes: it is in memory until it is stored."""
+ANSWER_CHARACTERS = 6 * 1024 * 1024
+"""The longest answer, ten times what any model writes: it is in memory until it is stored."""
 
 
 class Answer:

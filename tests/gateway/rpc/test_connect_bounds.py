@@ -6,7 +6,9 @@ import pytest
 
 from agentspace.v1 import error_pb2, gateway_service_pb2
 from gateway.app import App
-from gateway.rpc.connect import ANSWERS_AT_ONCE, BATCH_BYTES, HELD_BYTES, REQUEST_ID_CHARACTERS
+from gateway.rpc import connect
+from gateway.rpc.channel import ANSWERS_AT_ONCE
+from gateway.rpc.connect import BATCH_BYTES, HELD_BYTES, REQUEST_ID_CHARACTERS
 from gateway.usecases.ports import PAGE_CHARACTERS
 from tests.gateway.running import Peer
 
@@ -140,4 +142,22 @@ async def test_unwatch_ends_a_watch_that_has_yet_to_begin(app: App) -> None:
             await asyncio.sleep(0)
             peer.collect()
     assert {request for _, request, _ in peer.heard} == {"a", "u"}
+    peer.connection.close()
+
+
+@pytest.mark.parametrize("how", ["session_watch", "session_history"])
+async def test_a_frame_that_would_be_too_large_is_an_error_of_its_request(
+    app: App, how: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    peer = Peer(app)
+    name = await session_of(peer, 1)
+    monkeypatch.setattr(connect, "FRAME_BYTES", 500_000)
+    for channel in (1, 2):
+        peer.open(channel)
+        peer.say(channel, "x", **{how: {"session_id": name}})
+        error = await peer.answer(channel, "x", "error")
+        assert error.code == error_pb2.ERROR_REASON_INVALID_MESSAGE
+        peer.say(channel, "y", session_get={"session_id": name})
+        await peer.answer(channel, "y", "session_get")
+    assert not any(channel.streams for channel in peer.connection._channels.values())
     peer.connection.close()
