@@ -6,11 +6,13 @@ import sqlite3
 import sys
 from asyncio.subprocess import PIPE
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from agentspace.v1 import turn_pb2
 from gateway.app import App, operator_token, product_version
+from gateway.storage.database import Database
 from tests.fixtures.stack import ROOT, clean_environment
 from tests.gateway.running import Peer, config, running, token
 
@@ -75,6 +77,30 @@ async def test_drain_lets_a_turn_end(home: Path) -> None:
         await peer.answer(1, "b", "error")
         peer.say(1, "c", turn_get={"turn_id": accepted.turn_id})
         assert (await peer.answer(1, "c", "turn_get")).turn.state == turn_pb2.TURN_STATE_COMPLETED
+
+
+async def test_drain_lets_a_turn_end_that_is_just_being_accepted(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    stored, go, write = asyncio.Event(), asyncio.Event(), Database.write
+
+    async def slow(store: Database, work: Any) -> Any:
+        result = await write(store, work)
+        stored.set()
+        await go.wait()
+        return result
+
+    async with running(config(home, AGENTSPACE_DRAIN_SECONDS="20")) as app:
+        peer = Peer(app)
+        peer.open(1)
+        monkeypatch.setattr(Database, "write", slow)
+        peer.say(1, "a", chat_send={"content": "hello", "model": "scripted/count?n=20&delay=10ms"})
+        await stored.wait()
+        draining = asyncio.create_task(app.drain())
+        for _ in range(200):
+            await asyncio.sleep(0)
+        assert not draining.done()
+        go.set()
+        await draining
+        await peer.answer(1, "a", "chat_stream_end")
 
 
 async def test_drain_keeps_what_takes_too_long_as_interrupted(home: Path) -> None:
