@@ -115,8 +115,9 @@ class GrpcServer:
         try:
             while not (reader.done() or (connection.ending and not connection.is_ready)):
                 await ready.wait()
-                if not connection.urgent and (early := pace.due - loop.time()) > 0:
-                    await asyncio.sleep(early)
+                early = 0.0 if connection.urgent else pace.due - loop.time()
+                # What else became ready with it goes along, and a request to a provider goes before it.
+                await asyncio.sleep(max(early, 0.0))
                 ready.clear()
                 batch = connection.collect()
                 collected.set()

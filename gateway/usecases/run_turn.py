@@ -98,8 +98,9 @@ class RunTurn:
         active.phase = turn_pb2.TURN_PHASE_DISPATCHING
         active.began_at = self._clock.monotonic()
         live.log.append_started(turn_event.started(active.turn))
-        live.notify()
+        # The provider is asked first: what watchers are told has time until it answers.
         active.task = self._spawn(self._run(live, active, prompt, system, key))
+        live.notify()
 
     async def start_next(self, live: LiveSession) -> None:
         """Take the next turn from the session's queue, if the session is free. The caller holds `live.lock`."""
