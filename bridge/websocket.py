@@ -54,6 +54,12 @@ class Socket:
         """Give the socket its channel."""
         self.channel = channels.channel(level, self, token)
 
+    def detach(self) -> None:
+        """Part from the channel. As long as they know each other only the garbage collector could free them, and with
+        them all that a connection takes."""
+        self.channel.end()
+        del self.channel
+
     def write(self, frames: bytes) -> bool:
         """Write whole WebSocket frames at once."""
         transport = self._transport
@@ -160,6 +166,9 @@ class Sockets:
         finally:
             self._live.discard(connection)
             await connection.finish()
+            if (error := ws.exception()) is not None:
+                # aiohttp keeps how closing failed, with each of its frames, and they keep the connection.
+                error.__traceback__ = error.__context__ = None
         return ws
 
     async def ping_all(self) -> None:
@@ -177,18 +186,17 @@ class Sockets:
         await asyncio.gather(*(connection.closed() for connection in connections))
 
     async def _read(self, ws: web.WebSocketResponse, connection: Socket) -> None:
-        channel = connection.channel
         try:
             async for message in ws:
                 if message.type is WSMsgType.TEXT:
-                    channel.receive(message.data)
+                    connection.channel.receive(message.data)
                     await self._link.drain()
                     await connection.writable()
                 elif message.type is WSMsgType.BINARY:
                     connection.close(closing.BINARY)
                     break
         finally:
-            channel.end()
+            connection.detach()
 
     async def _greet(self, connection: Socket, token: str) -> bool:
         try:

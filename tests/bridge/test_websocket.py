@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import gc
 import json
 import socket as sockets
 from collections.abc import AsyncIterator
@@ -11,11 +12,12 @@ from typing import Any
 import aiohttp
 import pytest
 import websockets
+from aiohttp import web
 from websockets.asyncio.client import ClientConnection, connect
 
 from agentspace.v1 import gateway_service_pb2
 from agentspace.v1.frame_pb2 import ServerFrame
-from bridge.websocket import MAX_FRAME_BYTES
+from bridge.websocket import MAX_FRAME_BYTES, Socket
 from tests.bridge.conftest import TOKEN, CannedGateway, config, running_bridge, running_gateway
 
 V2 = websockets.Subprotocol("agentspace.v2")
@@ -214,6 +216,32 @@ async def greeted(port: int) -> ClientConnection:
                 assert ws.close_code == 1013
             else:
                 return ws
+
+
+@pytest.mark.parametrize("how", ["closes", "is cut off", "breaks a rule"])
+async def test_a_connection_that_has_ended_leaves_nothing_behind(v1: ClientConnection, how: str) -> None:
+    await v1.send('{"type":"chat.send","id":"r1","content":"hello"}')
+    await receive(v1)
+    gc.collect()
+    gc.disable()
+    try:
+        assert parts_of_connections() == 2
+        if how == "closes":
+            await v1.close()
+        elif how == "is cut off":
+            v1.transport.abort()
+        else:
+            await v1.send(b"binary")
+        async with asyncio.timeout(5):
+            while parts_of_connections():
+                await asyncio.sleep(0.01)
+    finally:
+        gc.enable()
+
+
+def parts_of_connections() -> int:
+    """How many parts of connections, two each, are in memory, whether anybody can still reach them or not."""
+    return sum(isinstance(found, (Socket, web.WebSocketResponse)) for found in gc.get_objects())
 
 
 async def test_stop_closes_1012(gateway: CannedGateway, socket_path: Path) -> None:
