@@ -27,7 +27,8 @@ FULL_SHORT = Plan("chats", sockets=16, turns=60, deltas=20)
 # 17 characters each: 64 KiB sixteen times, and 4 MiB.
 OF_64_KIB = Plan("chats", turns=16, deltas=3_855)
 OF_4_MIB = Plan("chats", deltas=246_723)
-YOUNG, OLD = replace(SHORT, turns=60), replace(SHORT, turns=625)
+# Long enough to be old to the garbage collector.
+YOUNG, OLD = SHORT, replace(SHORT, turns=625, deltas=200)
 
 Record = Callable[[str, str, float], None]
 """Takes a figure's name, the subject's and a value."""
@@ -138,7 +139,7 @@ def long(setting: Setting) -> None:
 
 
 def aged(setting: Setting) -> None:
-    """Short turns and memory of young servers, and after 10,000 turns."""
+    """Short turns and memory of young servers, and after 10,000 longer turns."""
     for name in ("two", "one"):
         with setting.running(name) as (subject,):
             for age, plan in (("young", YOUNG), ("old", OLD)):

@@ -238,6 +238,8 @@ class Connection:
         self.awake.pop(stream, None)
         if stream.feed is not None:
             stream.feed.close()
+            # The feed wakes its stream: a circle that would keep the whole turn for the garbage collector.
+            stream.feed = None
         if stream in channel.answering:
             self._answered(stream)
 

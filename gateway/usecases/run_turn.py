@@ -174,7 +174,8 @@ class RunTurn:
             _uncancel()
             state, error = active.stop.state, active.stop.error
         except GatewayError as failure:
-            error = failure
+            # With its traceback it would hold this frame, and so itself and the turn.
+            error = failure.with_traceback(None)
         except Exception:  # a bug must end its turn, not leave the session busy
             _logger.exception("turn %s failed", active.turn.turn_id)
             error = _internal()

@@ -1,14 +1,17 @@
 """connect.py: frames of many channels over one connection, against the real methods and a real database."""
 
 import asyncio
+import gc
 from pathlib import Path
 
 import pytest
 
 from agentspace.v1 import error_pb2, gateway_service_pb2, turn_pb2
 from gateway.app import App
+from gateway.domain.turn_log import TurnLog
 from gateway.rpc import connect
 from gateway.rpc.connect import BATCH_FRAMES, REQUESTS_AT_ONCE
+from gateway.usecases.watch_session import Feed
 from tests.gateway.running import Peer, config, running, token
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
@@ -31,6 +34,32 @@ async def test_frames_of_a_request_come_in_order(peer: Peer) -> None:
     assert peer.kinds(1, "a") == peer.kinds(1, "b") == TURN
     assert (peer.text(1, "a"), peer.text(1, "b")) == ("one two three", "four five")
     assert all(not frame.request_id for _, _, frame in peer.heard)
+
+
+@pytest.mark.parametrize("model", ["scripted/echo", "scripted/fail?with=auth", "scripted/count?n=500&delay=20ms"])
+async def test_a_turn_that_has_ended_leaves_nothing_behind(peer: Peer, model: str) -> None:
+    gc.collect()
+    gc.disable()
+    try:
+        before = turns_in_memory()
+        peer.open(1)
+        peer.say(1, "a", chat_send={"content": "hello", "model": model})
+        turn = await accepted(peer, 1, "a")
+        assert turns_in_memory() > before
+        if "delay" in model:
+            await peer.answer(1, "a", "chat_stream_delta")
+            peer.say(1, "b", turn_cancel={"turn_id": turn.turn_id})
+        await peer.until(lambda: peer.kinds(1, "a")[-1] in ("chat_stream_end", "error"))
+        async with asyncio.timeout(5):
+            while turns_in_memory() > before:
+                await asyncio.sleep(0.01)
+    finally:
+        gc.enable()
+
+
+def turns_in_memory() -> int:
+    """How many answers and watchers are in memory, whether anybody can still reach them or not."""
+    return sum(isinstance(found, (TurnLog, Feed)) for found in gc.get_objects())
 
 
 async def test_level_1_gets_nothing_of_level_2(peer: Peer) -> None:
