@@ -234,7 +234,7 @@ async def test_a_connection_that_has_ended_leaves_nothing_behind(v1: ClientConne
             await v1.send(b"binary")
         async with asyncio.timeout(5):
             while parts_of_connections():
-                await asyncio.sleep(0.01)
+                await asyncio.sleep(0)
     finally:
         gc.enable()
 

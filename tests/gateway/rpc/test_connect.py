@@ -52,7 +52,7 @@ async def test_a_turn_that_has_ended_leaves_nothing_behind(peer: Peer, model: st
         await peer.until(lambda: peer.kinds(1, "a")[-1] in ("chat_stream_end", "error"))
         async with asyncio.timeout(5):
             while turns_in_memory() > before:
-                await asyncio.sleep(0.01)
+                await asyncio.sleep(0)
     finally:
         gc.enable()
 
