@@ -23,14 +23,10 @@ async def run(config: Config) -> None:
         loop.add_signal_handler(number, stop.set)
     if config.exit_with_stdin:
         await loop.connect_read_pipe(lambda: EndOfInput(stop.set), sys.stdin)
-    link = GrpcLink(config.gateway)
-    try:
-        async with serve(config, link) as port:
-            sys.stdout.write(json.dumps({"event": "ready", "port": port}) + "\n")
-            sys.stdout.flush()
-            await stop.wait()
-    finally:
-        await link.close()
+    async with serve(config, GrpcLink(config.gateway)) as port:
+        sys.stdout.write(json.dumps({"event": "ready", "port": port}) + "\n")
+        sys.stdout.flush()
+        await stop.wait()
 
 
 class EndOfInput(asyncio.Protocol):

@@ -1,17 +1,17 @@
 """The link over gRPC: one Connect call for all channels, made again when it is lost, and the gateway's unary methods.
 
-Built by app.py; implements link.py. One task reads the call, and gRPC's own task writes what the request stream yields:
-two writers on one call would hang it.
+Built by __main__.py; implements link.py. grpc_call.py makes the calls. Both ways a message is handled where it is read
+or written: there is no task and no thread in between.
 """
 
 import asyncio
 import logging
 import random
-from collections.abc import Awaitable
+from contextlib import suppress
 from typing import TypeVar
 
-import grpc
-import grpc.aio
+from google.protobuf.message import Message
+from google.rpc.code_pb2 import Code
 from google.rpc.error_details_pb2 import ErrorInfo
 from google.rpc.status_pb2 import Status
 
@@ -20,48 +20,44 @@ from agentspace.v1.gateway_service_pb2 import (
     ChannelRequest,
     ConnectResponse,
     GetMetricsRequest,
+    GetMetricsResponse,
     GetReadinessRequest,
     GetReadinessResponse,
     HelloRequest,
+    HelloResponse,
 )
-from agentspace.v1.gateway_service_pb2_grpc import GatewayServiceStub
-from agentspace.v1.key_service_pb2 import ReadKeyRequest
-from agentspace.v1.key_service_pb2_grpc import KeyServiceStub
+from agentspace.v1.key_service_pb2 import ReadKeyRequest, ReadKeyResponse
+from bridge.grpc_call import Call, CallError, ask, code_name
+from bridge.http2_connection import Connection, LostError
 from bridge.link import Delivery, LinkError, Receiver
 from bridge.outbox import Outbox
 
 LOG = logging.getLogger(__name__)
-T = TypeVar("T")
+T = TypeVar("T", bound=Message)
+
+GATEWAY = "agentspace.v1.GatewayService"
+KEYS = "agentspace.v1.KeyService"
 
 ANSWER_SECONDS = 5.0
 """How long a unary call may take."""
 RETRY_SECONDS = 0.05
 """How long to wait after a call that ended without a response; doubled each time."""
 LONGEST_RETRY_SECONDS = 2.0
+DIAL_SECONDS = 5.0
+"""How long it may take from connecting to the gateway's first word."""
+REDIAL_SECONDS = 0.05
+"""How long to wait after a connection that failed; doubled each time."""
+LONGEST_REDIAL_SECONDS = 0.5
 SILENT_SECONDS = 3.0
 """How long the gateway may be away before it is logged: a restart takes less."""
-OPTIONS = [
-    ("grpc.max_receive_message_length", 64 * 1024 * 1024),
-    ("grpc.max_send_message_length", 16 * 1024 * 1024),
-    # A gateway that comes back is found within a second.
-    ("grpc.initial_reconnect_backoff_ms", 100),
-    ("grpc.min_reconnect_backoff_ms", 1000),
-    ("grpc.max_reconnect_backoff_ms", 1000),
-    # A dead network or a frozen gateway is noticed in about a minute; more often than every 10 s a server takes for an
-    # attack.
-    ("grpc.keepalive_time_ms", 30_000),
-    ("grpc.keepalive_timeout_ms", 10_000),
-]
 
 
 class GrpcLink:
-    """The way to a gateway at "unix:PATH" or "host:port". Close it when done."""
+    """The way to a gateway at "unix:PATH" or "host:port"."""
 
     def __init__(self, target: str) -> None:
         self._target = target
-        self._channel = grpc.aio.insecure_channel(target, options=OPTIONS)
-        self._gateway = GatewayServiceStub(self._channel)
-        self._keys = KeyServiceStub(self._channel)
+        self._connection: Connection | None = None
         self._outbox: Outbox | None = None
         self._opened = asyncio.Event()
 
@@ -77,44 +73,80 @@ class GrpcLink:
     async def run(self, receiver: Receiver) -> None:
         """Keep a Connect call, until cancelled."""
         wait = 0.0
-        while True:
-            away = asyncio.get_running_loop().call_later(SILENT_SECONDS, self._tell_away)
-            try:
-                await self._channel.channel_ready()
-            finally:
-                away.cancel()
-            self._outbox = outbox = Outbox()
-            self._opened.set()
-            call = self._gateway.Connect(outbox.batches())
-            try:
-                async for response in call:
-                    receiver.on_batch(unpacked(response))
+        try:
+            while True:
+                connection = await self._reach()
+                if await self._hold(connection, receiver):
                     wait = 0.0
-                # It stops in order, and so may we.
-                LOG.info("the gateway ended the connection")
-            except grpc.aio.AioRpcError as error:
-                LOG.warning("the connection to the gateway is lost", extra={"code": error.code().name})
-            except asyncio.CancelledError:
-                task = asyncio.current_task()
-                if task is None or task.cancelling():
-                    raise
-                # Not ours: gRPC tells in this way that the call was cancelled from the other side.
-                LOG.warning("the gateway cancelled the connection")
-            except Exception:
-                # A frame that cannot be shared out must not end the bridge: the channels start afresh.
-                LOG.exception("a batch of the gateway could not be handled")
-            finally:
-                call.cancel()
-                outbox.close()
-                self._outbox = None
-                self._opened.clear()
-                receiver.on_lost()
-            # At once the first time: until the gateway is back, channel_ready waits.
-            await asyncio.sleep(wait * random.uniform(0.5, 1.0))
-            wait = min(max(wait * 2, RETRY_SECONDS), LONGEST_RETRY_SECONDS)
+                # At once the first time: until the gateway is back, _reach waits.
+                await asyncio.sleep(wait * random.uniform(0.5, 1.0))
+                wait = min(max(wait * 2, RETRY_SECONDS), LONGEST_RETRY_SECONDS)
+        finally:
+            if self._connection is not None:
+                self._connection.close()
+
+    async def _reach(self) -> Connection:
+        """Give the connection there is, or a new one as soon as there is a gateway."""
+        if self._connection is not None and self._connection.usable:
+            return self._connection
+        away = asyncio.get_running_loop().call_later(SILENT_SECONDS, self._tell_away)
+        wait = REDIAL_SECONDS
+        try:
+            while True:
+                if self._connection is not None:
+                    self._connection.close()
+                with suppress(OSError, LostError, TimeoutError):
+                    async with asyncio.timeout(DIAL_SECONDS):
+                        self._connection = await self._dial()
+                        await self._connection.settled
+                        return self._connection
+                await asyncio.sleep(wait)
+                wait = min(wait * 2, LONGEST_REDIAL_SECONDS)
+        finally:
+            away.cancel()
+
+    async def _dial(self) -> Connection:
+        loop = asyncio.get_running_loop()
+        if self._target.startswith("unix:"):
+            path = self._target.removeprefix("unix:")
+            _, connection = await loop.create_unix_connection(lambda: Connection("localhost"), path)
+        else:
+            host, _, port = self._target.rpartition(":")
+            _, connection = await loop.create_connection(lambda: Connection(self._target), host.strip("[]"), int(port))
+        return connection
 
     def _tell_away(self) -> None:
         LOG.warning("the gateway cannot be reached; trying on", extra={"gateway": self._target})
+
+    async def _hold(self, connection: Connection, receiver: Receiver) -> bool:
+        """Make a Connect call and stay until it ends. False: nothing came."""
+        came = False
+
+        def take(message: bytes) -> None:
+            nonlocal came
+            came = True
+            receiver.on_batch(unpacked(ConnectResponse.FromString(message)))
+
+        call = Call(connection, f"/{GATEWAY}/Connect", (), take, lambda: outbox.sent())
+        self._outbox = outbox = Outbox(lambda batch: call.send(batch.SerializeToString()))
+        self._opened.set()
+        try:
+            status = await call.ended
+            if status.code == Code.OK:
+                # It stops in order, and so may we.
+                LOG.info("the gateway ended the connection")
+            else:
+                LOG.warning("the connection to the gateway is lost", extra={"code": code_name(status)})
+        except Exception:
+            # A frame that cannot be shared out must not end the bridge: the channels start afresh.
+            LOG.exception("a batch of the gateway could not be handled")
+        finally:
+            call.cancel()
+            outbox.close()
+            self._outbox = None
+            self._opened.clear()
+            receiver.on_lost()
+        return came
 
     def send(self, request: ChannelRequest) -> None:
         """Send soon, in order."""
@@ -128,25 +160,31 @@ class GrpcLink:
 
     async def hello(self, token: str) -> Hello:
         """Call GatewayService.Hello."""
-        call = self._gateway.Hello(HelloRequest(), metadata=_bearer(token), timeout=ANSWER_SECONDS)
-        return (await _answer(call)).hello
+        return (await self._ask(GATEWAY, "Hello", HelloRequest(), HelloResponse, token)).hello
 
     async def readiness(self) -> GetReadinessResponse:
         """Call GatewayService.GetReadiness."""
-        return await _answer(self._gateway.GetReadiness(GetReadinessRequest(), timeout=ANSWER_SECONDS))
+        return await self._ask(GATEWAY, "GetReadiness", GetReadinessRequest(), GetReadinessResponse)
 
     async def metrics(self) -> str:
         """Call GatewayService.GetMetrics."""
-        return (await _answer(self._gateway.GetMetrics(GetMetricsRequest(), timeout=ANSWER_SECONDS))).text
+        return (await self._ask(GATEWAY, "GetMetrics", GetMetricsRequest(), GetMetricsResponse)).text
 
     async def read_key(self, provider: str, token: str) -> str:
         """Call KeyService.ReadKey."""
         request = ReadKeyRequest(provider=provider)
-        return (await _answer(self._keys.ReadKey(request, metadata=_bearer(token), timeout=ANSWER_SECONDS))).key
+        return (await self._ask(KEYS, "ReadKey", request, ReadKeyResponse, token)).key
 
-    async def close(self) -> None:
-        """Close the connection; run has been cancelled before."""
-        await self._channel.close()
+    async def _ask(self, service: str, method: str, request: Message, answer: type[T], token: str = "") -> T:
+        if self._connection is None:
+            raise LinkError("GATEWAY_UNREACHABLE", "the gateway cannot be reached")
+        path = f"/{service}/{method}"
+        try:
+            return answer.FromString(
+                await ask(self._connection, path, request.SerializeToString(), token, ANSWER_SECONDS)
+            )
+        except CallError as error:
+            raise LinkError(_reason(error.status), error.status.message) from None
 
 
 def unpacked(response: ConnectResponse) -> list[Delivery]:
@@ -164,31 +202,18 @@ def unpacked(response: ConnectResponse) -> list[Delivery]:
     return batch
 
 
-def _bearer(token: str) -> tuple[tuple[str, str], ...]:
-    return (("authorization", f"Bearer {token}"),) if token else ()
-
-
-async def _answer(call: Awaitable[T]) -> T:
-    try:
-        return await call
-    except grpc.aio.AioRpcError as error:
-        raise LinkError(_reason(error), error.details() or "the gateway cannot be reached") from None
-
-
-def _reason(error: grpc.aio.AioRpcError) -> str:
-    for key, value in error.trailing_metadata():
-        if key == "grpc-status-details-bin" and isinstance(value, bytes):
-            info = ErrorInfo()
-            for detail in Status.FromString(value).details:
-                if detail.Unpack(info):
-                    return str(info.reason)
-    return WITHOUT_DETAILS.get(error.code(), "INTERNAL")
+def _reason(status: Status) -> str:
+    info = ErrorInfo()
+    for detail in status.details:
+        if detail.Unpack(info):
+            return str(info.reason)
+    return WITHOUT_DETAILS.get(status.code, "INTERNAL")
 
 
 WITHOUT_DETAILS = {
-    grpc.StatusCode.UNAVAILABLE: "GATEWAY_UNREACHABLE",
-    grpc.StatusCode.DEADLINE_EXCEEDED: "GATEWAY_UNREACHABLE",
-    grpc.StatusCode.UNAUTHENTICATED: "UNAUTHENTICATED",
-    grpc.StatusCode.PERMISSION_DENIED: "MISSING_SCOPE",
+    Code.UNAVAILABLE: "GATEWAY_UNREACHABLE",
+    Code.DEADLINE_EXCEEDED: "GATEWAY_UNREACHABLE",
+    Code.UNAUTHENTICATED: "UNAUTHENTICATED",
+    Code.PERMISSION_DENIED: "MISSING_SCOPE",
 }
 """What a status without ErrorInfo means: it comes from gRPC itself, not from the gateway's services."""

@@ -16,6 +16,7 @@ from bridge.guard import HOST, is_loopback
 DEFAULT_PORT = 3271
 MAX_CONNECTIONS = 10_000
 ORIGIN = re.compile(r"[a-z][a-z0-9+.-]*://" + HOST.pattern)
+GATEWAY = re.compile(r"unix:.+|.+:[0-9]{1,5}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,6 +70,8 @@ def read_config(arguments: Sequence[str] | None = None, environment: Mapping[str
         flags.error("--tls-cert and --tls-key go together")
     if not is_loopback(given.host) and given.tls_cert is None and not given.insecure:
         flags.error(f"{given.host} is not loopback: give --tls-cert and --tls-key, or --insecure")
+    if given.gateway and not GATEWAY.fullmatch(given.gateway):
+        flags.error(f"--gateway: {given.gateway!r} is neither unix:PATH nor host:port")
     return Config(
         host=given.host,
         ports=_ports(flags, given.port, environment.get("AGENTSPACE_PORT", "")),

@@ -1,19 +1,18 @@
 """What one Connect call has still to send: requests go in one by one and come out in batches.
 
-Used by calls.py, a new one for each call, so that nothing meant for one call can leave on another. Does no I/O.
+Used by calls.py, a new one for each call, so that nothing meant for one call can leave on another.
 """
 
 import asyncio
 from collections import deque
-from collections.abc import AsyncIterator
-from contextlib import suppress
+from collections.abc import Callable
 
 from agentspace.v1.gateway_service_pb2 import ChannelRequest, ConnectRequest
 
 BATCH_BYTES = 2 * 1024 * 1024
 """The largest batch: room for a frame of the largest size, and below the 4 MiB every gRPC server takes."""
 FLUSH_SECONDS = 0.003
-"""How far batches are apart under load: one costs both sides about 150 us, whatever is in it."""
+"""How far batches are apart under load: one costs both sides far more than a request in it."""
 FREE_BATCHES = 4
 """How many go at once after a rest."""
 FULL_BYTES = 4 * 1024 * 1024
@@ -21,30 +20,39 @@ FULL_BYTES = 4 * 1024 * 1024
 
 
 class Outbox:
-    """Requests on their way out."""
+    """Requests on their way out, through `send`, which answers False when it can take no more before `sent`."""
 
-    def __init__(self) -> None:
+    def __init__(self, send: Callable[[ConnectRequest], bool]) -> None:
+        self._send = send
         self._waiting: deque[tuple[ChannelRequest, int]] = deque()
         self._bytes = 0
-        self._ready = asyncio.Event()
+        self._due = 0.0
+        self._blocked = False
+        self._closed = False
+        self._flush_at: asyncio.Handle | None = None
+        self._urgent = False
         self._room = asyncio.Event()
         self._room.set()
-        self._urgent = asyncio.Event()
-        self._closed = False
 
     def put(self, request: ChannelRequest) -> None:
-        """Add a request; dropped once closed."""
+        """Add a request, to be sent with all that is ready: at once what is urgent and a few batches of messages, and
+        under load each FLUSH_SECONDS after the one before has left. Dropped once closed."""
         if self._closed:
             return
-        if request.HasField("frame") and not request.frame.HasField("chat_send"):
-            # Somebody waits for the answer to a single question; a message has a commit and a provider before it.
-            self._urgent.set()
         size = request.ByteSize()
         self._waiting.append((request, size))
         self._bytes += size
         if self._bytes > FULL_BYTES:
             self._room.clear()
-        self._ready.set()
+        # Somebody waits for the answer to a single question; a message has a commit and a provider before it.
+        urgent = request.HasField("frame") and not request.frame.HasField("chat_send")
+        if self._flush_at is None or (urgent and not self._urgent):
+            self._schedule(urgent=urgent)
+
+    def sent(self) -> None:
+        """There is room again behind what was sent."""
+        self._blocked = False
+        self._schedule(urgent=False)
 
     async def drain(self) -> None:
         """Wait until there is room."""
@@ -52,32 +60,32 @@ class Outbox:
             await self._room.wait()
 
     def close(self) -> None:
-        """Drop what waits and end batches."""
+        """Drop what waits and send no more."""
         self._closed = True
         self._waiting.clear()
-        self._ready.set()
-        self._urgent.set()
+        if self._flush_at is not None:
+            self._flush_at.cancel()
         self._room.set()
 
-    async def batches(self) -> AsyncIterator[ConnectRequest]:
-        """Give everything that is ready, until closed: at once what is urgent and a few batches of messages, and under
-        load each FLUSH_SECONDS after the one before has left, which is when the next is asked for."""
+    def _schedule(self, *, urgent: bool) -> None:
+        if self._flush_at is not None:
+            self._flush_at.cancel()
+            self._flush_at = None
+        if self._waiting and not self._blocked and not self._closed:
+            loop = asyncio.get_running_loop()
+            self._urgent = urgent or self._due <= loop.time()
+            # Even at once is one round of the loop later: what else is ready goes along.
+            self._flush_at = loop.call_soon(self._flush) if self._urgent else loop.call_at(self._due, self._flush)
+
+    def _flush(self) -> None:
+        self._flush_at = None
         loop = asyncio.get_running_loop()
-        due = 0.0
-        while not self._closed:
-            await self._ready.wait()
-            if (early := due - loop.time()) > 0 and not self._urgent.is_set():
-                with suppress(TimeoutError):
-                    async with asyncio.timeout(early):
-                        await self._urgent.wait()
-            self._urgent.clear()
-            if self._waiting:
-                began = loop.time()
-                yield ConnectRequest(channels=self._take())
-                # The time it took is no rest; and nothing waits longer than once, however much was urgent before.
-                due = min(max(due, began - FREE_BATCHES * FLUSH_SECONDS), began) + FLUSH_SECONDS + (loop.time() - began)
-            if not self._waiting and not self._closed:
-                self._ready.clear()
+        began = loop.time()
+        self._blocked = not self._send(ConnectRequest(channels=self._take()))
+        # The time it took is no rest; and nothing waits longer than once, however much was urgent before.
+        due = min(max(self._due, began - FREE_BATCHES * FLUSH_SECONDS), began)
+        self._due = due + FLUSH_SECONDS + (loop.time() - began)
+        self._schedule(urgent=False)
 
     def _take(self) -> list[ChannelRequest]:
         batch: list[ChannelRequest] = []

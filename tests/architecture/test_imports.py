@@ -50,6 +50,10 @@ def test_pure_modules_load_none(module: str) -> None:
     assert loaded(module) == set()
 
 
+def test_bridge_starts_without_a_library_of_grpc() -> None:
+    assert loaded("bridge.__main__") == {"aiohttp"}
+
+
 def test_gateway_starts_without_the_token_tables_and_a_client_of_http() -> None:
     assert not loaded("gateway.app") & {"anthropic", "aiohttp", "tiktoken"}
 

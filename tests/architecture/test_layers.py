@@ -52,6 +52,7 @@ CAUGHT = [
     ("The bridge's arrows point one way", "bridge.odds"),
     ("The bridge's protocol does no input or output", "bridge.closing -> asyncio"),
     ("The bridge's protocol does no input or output", "bridge.frames -> grpc"),
+    ("The bridge makes its gRPC calls itself", "bridge.frames -> grpc"),
     ("No circles", "gateway.domain"),
 ]
 

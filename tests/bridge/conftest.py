@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
@@ -158,15 +158,15 @@ async def _abort(context: Any, code: grpc.StatusCode, reason: str) -> None:
 
 
 @asynccontextmanager
-async def running_gateway(gateway: CannedGateway, socket: Path) -> AsyncIterator[grpc.aio.Server]:
-    """Serve the gateway on a Unix socket."""
+async def running_gateway(gateway: CannedGateway, address: Path | str) -> AsyncIterator[int]:
+    """Serve the gateway on a Unix socket or a host:port; gives the port."""
     server = grpc.aio.server()
     add_GatewayServiceServicer_to_server(gateway, server)
     add_KeyServiceServicer_to_server(gateway, server)
-    server.add_insecure_port(f"unix:{socket}")
+    port = server.add_insecure_port(address if isinstance(address, str) else f"unix:{address}")
     await server.start()
     try:
-        yield server
+        yield port
     finally:
         gateway.outgoing.put_nowait(None)
         await server.stop(0)
@@ -190,12 +190,8 @@ def config(socket: Path, **changes: Any) -> Config:
 @asynccontextmanager
 async def running_bridge(settings: Config) -> AsyncIterator[int]:
     """Serve a bridge; gives its port whether or not there is a gateway."""
-    link = GrpcLink(settings.gateway)
-    try:
-        async with serve(settings, link, head_seconds=0.3, link_seconds=0) as port:
-            yield port
-    finally:
-        await link.close()
+    async with serve(settings, GrpcLink(settings.gateway), head_seconds=0.3, link_seconds=0) as port:
+        yield port
 
 
 @pytest.fixture
@@ -212,8 +208,6 @@ async def gateway(socket_path: Path) -> AsyncIterator[CannedGateway]:
 
 @pytest.fixture
 async def port(gateway: CannedGateway, socket_path: Path) -> AsyncIterator[int]:
-    async with AsyncExitStack() as stack:
-        settings = config(socket_path)
-        link = GrpcLink(settings.gateway)
-        stack.push_async_callback(link.close)
-        yield await stack.enter_async_context(serve(settings, link, head_seconds=0.3))
+    settings = config(socket_path)
+    async with serve(settings, GrpcLink(settings.gateway), head_seconds=0.3) as port:
+        yield port

@@ -41,8 +41,8 @@ class Recorder:
 
 
 @asynccontextmanager
-async def running(socket: Path) -> AsyncIterator[tuple[GrpcLink, Recorder]]:
-    link, recorder = GrpcLink(f"unix:{socket}"), Recorder()
+async def running(target: Path | str) -> AsyncIterator[tuple[GrpcLink, Recorder]]:
+    link, recorder = GrpcLink(target if isinstance(target, str) else f"unix:{target}"), Recorder()
     task = asyncio.create_task(link.run(recorder))
     try:
         async with asyncio.timeout(20):
@@ -52,7 +52,6 @@ async def running(socket: Path) -> AsyncIterator[tuple[GrpcLink, Recorder]]:
         with suppress(asyncio.CancelledError):
             await task
         assert not link.connected
-        await link.close()
 
 
 def chat(channel: int, request_id: str) -> ChannelRequest:
@@ -88,6 +87,40 @@ async def test_lost_and_found(socket_path: Path) -> None:
             assert [request.WhichOneof("action") for request in canned.requests] == ["open"]
 
 
+@pytest.mark.parametrize("host", ["127.0.0.1", "localhost"])
+async def test_over_tcp(host: str) -> None:
+    async with running_gateway(CannedGateway(), "127.0.0.1:0") as port, running(f"{host}:{port}") as (link, recorder):
+        await link.opened()
+        link.send(chat(1, "a"))
+        assert (await recorder.batches.get())[0][2] == [(1, "a")]
+
+
+async def test_what_is_no_gateway_is_tried_again_until_it_is_one(
+    socket_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(calls, "DIAL_SECONDS", 0.05)
+    met: asyncio.Queue[asyncio.StreamWriter] = asyncio.Queue()
+
+    async def meet(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        met.put_nowait(writer)
+
+    async with running(socket_path) as (link, recorder):
+        other = await asyncio.start_unix_server(meet, socket_path)
+        silent = await met.get()
+        rude = await met.get()
+        rude.write(b"HTTP/1.1 400 Bad Request\r\n\r\n")
+        gone = await met.get()
+        assert not link.connected
+        other.close()
+        for writer in (silent, rude, gone):
+            writer.close()
+        socket_path.unlink(missing_ok=True)
+        async with running_gateway(CannedGateway(), socket_path):
+            await link.opened()
+            link.send(chat(1, "a"))
+            assert (await recorder.batches.get())[0][2] == [(1, "a")]
+
+
 async def test_fault_of_the_receiver_starts_afresh(gateway: CannedGateway, socket_path: Path) -> None:
     async with running(socket_path) as (link, recorder):
         await link.opened()
@@ -101,6 +134,7 @@ async def test_fault_of_the_receiver_starts_afresh(gateway: CannedGateway, socke
 
 async def test_questions_are_answered(gateway: CannedGateway, socket_path: Path) -> None:
     async with running(socket_path) as (link, _):
+        await link.opened()
         assert (await link.hello("")).principal == "local"
         assert (await link.hello(TOKEN)).principal == "operator"
         assert (await link.readiness()).ready
@@ -116,6 +150,7 @@ async def test_refusals_have_their_reason(
     gateway: CannedGateway, socket_path: Path, provider: str, token: str, reason: str
 ) -> None:
     async with running(socket_path) as (link, _):
+        await link.opened()
         with pytest.raises(LinkError) as caught:
             await link.read_key(provider, token)
         assert caught.value.reason == reason

@@ -59,6 +59,8 @@ def test_another_origin_is_refused(capsys: pytest.CaptureFixture[str], origin: s
         (["--host", "0.0.0.0"], ""),
         (["--host", "gateway.example"], ""),
         (["--tls-cert", "c.pem"], ""),
+        (["--gateway", "gateway.example"], ""),
+        (["--gateway", "unix:"], ""),
     ],
 )
 def test_nonsense_is_refused(arguments: list[str], variable: str) -> None:

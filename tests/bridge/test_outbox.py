@@ -1,12 +1,32 @@
-"""outbox.py: order, batches, the bound, and the end."""
+"""outbox.py: order, batches, the bounds, a way that is full, and the end."""
 
 import asyncio
+from collections.abc import AsyncIterator
 
 import pytest
 
 from agentspace.v1.gateway_service_pb2 import ChannelRequest, ConnectRequest
 from bridge import outbox as module
 from bridge.outbox import BATCH_BYTES, FLUSH_SECONDS, FREE_BATCHES, FULL_BYTES, Outbox
+
+
+class Way:
+    """Takes batches, by their channels."""
+
+    def __init__(self) -> None:
+        self.batches: asyncio.Queue[list[int]] = asyncio.Queue()
+        self.room = True
+        self.outbox = Outbox(self.take)
+
+    def take(self, batch: ConnectRequest) -> bool:
+        self.batches.put_nowait([item.channel for item in batch.channels])
+        return self.room
+
+
+@pytest.fixture
+async def way() -> AsyncIterator[Way]:
+    async with asyncio.timeout(10):
+        yield Way()
 
 
 def request(channel: int, size: int = 0) -> ChannelRequest:
@@ -17,91 +37,93 @@ def question(channel: int) -> ChannelRequest:
     return ChannelRequest(channel=channel, frame={"session_list": {}})
 
 
-def channels(batch: ConnectRequest) -> list[int]:
-    return [item.channel for item in batch.channels]
-
-
-async def test_what_is_ready_together_travels_together() -> None:
-    outbox = Outbox()
-    batches = outbox.batches()
+async def test_what_is_ready_together_travels_together(way: Way) -> None:
     for channel in (1, 2, 3):
-        outbox.put(request(channel))
-    assert channels(await anext(batches)) == [1, 2, 3]
-    outbox.put(request(4))
-    assert channels(await anext(batches)) == [4]
-    outbox.close()
-    assert [batch async for batch in batches] == []
+        way.outbox.put(request(channel))
+    assert await way.batches.get() == [1, 2, 3]
+    way.outbox.put(request(4))
+    assert await way.batches.get() == [4]
 
 
-async def test_under_load_batches_are_apart() -> None:
-    outbox, loop = Outbox(), asyncio.get_running_loop()
-    batches = outbox.batches()
+async def test_under_load_batches_are_apart(way: Way) -> None:
+    loop = asyncio.get_running_loop()
     began = loop.time()
     for number in range(FREE_BATCHES + 5):
-        outbox.put(request(number))
-        assert channels(await anext(batches)) == [number]
+        way.outbox.put(request(number))
+        assert await way.batches.get() == [number]
     assert loop.time() - began >= 3 * FLUSH_SECONDS
 
 
-async def test_a_question_does_not_wait_and_takes_along_what_does(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_question_does_not_wait_and_takes_along_what_does(way: Way, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "FLUSH_SECONDS", 60.0)
-    outbox = Outbox()
-    batches = outbox.batches()
-    async with asyncio.timeout(10):
-        for number in range(FREE_BATCHES + 1):
-            outbox.put(request(number))
-            await anext(batches)
-        outbox.put(request(100))
-        held = asyncio.ensure_future(anext(batches))
-        await asyncio.sleep(0)
-        outbox.put(question(101))
-        assert channels(await held) == [100, 101]
-        for number in range(20):
-            outbox.put(question(number))
-            assert channels(await anext(batches)) == [number]
+    for number in range(FREE_BATCHES + 1):
+        way.outbox.put(request(number))
+        await way.batches.get()
+    way.outbox.put(request(100))
+    await asyncio.sleep(0)
+    way.outbox.put(question(101))
+    way.outbox.put(request(102))
+    assert await way.batches.get() == [100, 101, 102]
+    for number in range(20):
+        way.outbox.put(question(number))
+        assert await way.batches.get() == [number]
 
 
-async def test_batches_are_bounded_but_take_any_single_frame() -> None:
-    outbox = Outbox()
+async def test_batches_are_bounded_but_take_any_single_frame(way: Way) -> None:
     for channel, size in ((1, BATCH_BYTES + 1), (2, BATCH_BYTES // 2), (3, BATCH_BYTES // 2)):
-        outbox.put(request(channel, size))
-    batches = outbox.batches()
-    assert [channels(await anext(batches)) for _ in range(3)] == [[1], [2], [3]]
+        way.outbox.put(request(channel, size))
+    assert [await way.batches.get() for _ in range(3)] == [[1], [2], [3]]
 
 
-async def test_drain_holds_back_until_there_is_room() -> None:
-    outbox = Outbox()
-    await outbox.drain()
+async def test_behind_a_full_way_everything_waits(way: Way) -> None:
+    way.room = False
+    way.outbox.put(question(1))
+    assert await way.batches.get() == [1]
+    way.outbox.put(question(2))
+    way.outbox.put(request(3))
+    for _ in range(5):
+        await asyncio.sleep(0)
+    assert way.batches.empty()
+    way.room = True
+    way.outbox.sent()
+    assert await way.batches.get() == [2, 3]
+    # With nothing waiting there is nothing to send.
+    way.outbox.sent()
+    for _ in range(5):
+        await asyncio.sleep(0)
+    assert way.batches.empty()
+
+
+async def test_drain_holds_back_until_there_is_room(way: Way) -> None:
+    await way.outbox.drain()
+    way.room = False
     for channel in range(3):
-        outbox.put(request(channel, FULL_BYTES // 2 - 100))
-    held = asyncio.create_task(outbox.drain())
-    batches = outbox.batches()
-    await anext(batches)
+        way.outbox.put(request(channel, FULL_BYTES // 2 - 100))
+    held = asyncio.create_task(way.outbox.drain())
+    await way.batches.get()
     assert not held.done()
-    await anext(batches)
-    async with asyncio.timeout(5):
-        await held
+    way.outbox.sent()
+    await way.batches.get()
+    await held
 
 
-async def test_closing_frees_everybody_and_drops_what_waits() -> None:
-    outbox = Outbox()
-    outbox.put(request(1, FULL_BYTES + 1))
-    held = asyncio.create_task(outbox.drain())
-    ended = asyncio.create_task(anext(outbox.batches(), None))  # type: ignore[arg-type]
-    outbox.close()
-    outbox.put(request(2))
-    async with asyncio.timeout(5):
-        await held
-        assert await ended is None
+async def test_closing_frees_everybody_and_drops_what_waits(way: Way) -> None:
+    way.outbox.put(request(1, FULL_BYTES + 1))
+    held = asyncio.create_task(way.outbox.drain())
+    way.outbox.close()
+    way.outbox.put(request(2))
+    way.outbox.sent()
+    await held
+    await asyncio.sleep(0)
+    assert way.batches.empty()
 
 
-async def test_after_many_questions_a_message_waits_no_longer_than_once() -> None:
-    outbox, loop = Outbox(), asyncio.get_running_loop()
-    batches = outbox.batches()
+async def test_after_many_questions_a_message_waits_no_longer_than_once(way: Way) -> None:
+    loop = asyncio.get_running_loop()
     for number in range(200):
-        outbox.put(question(number))
-        await anext(batches)
+        way.outbox.put(question(number))
+        await way.batches.get()
     began = loop.time()
-    outbox.put(request(200))
-    assert channels(await anext(batches)) == [200]
+    way.outbox.put(request(200))
+    assert await way.batches.get() == [200]
     assert loop.time() - began < 100 * FLUSH_SECONDS
