@@ -39,9 +39,11 @@ GATEWAY = "agentspace.v1.GatewayService"
 KEYS = "agentspace.v1.KeyService"
 
 ANSWER_SECONDS = 5.0
-"""How long a unary call may take."""
+"""How long a unary call may take, with waiting for its turn."""
+ASKED_AT_ONCE = 64
+"""How many unary calls run at a time: fewer than any server's limit of streams."""
 RETRY_SECONDS = 0.05
-"""How long to wait after a call that ended without a response; doubled each time."""
+"""How long to wait after a call that has ended; doubled each time that nothing came."""
 LONGEST_RETRY_SECONDS = 2.0
 DIAL_SECONDS = 5.0
 """How long it may take from connecting to the gateway's first word."""
@@ -60,6 +62,7 @@ class GrpcLink:
         self._connection: Connection | None = None
         self._outbox: Outbox | None = None
         self._opened = asyncio.Event()
+        self._asking = asyncio.Semaphore(ASKED_AT_ONCE)
 
     @property
     def connected(self) -> bool:
@@ -72,15 +75,14 @@ class GrpcLink:
 
     async def run(self, receiver: Receiver) -> None:
         """Keep a Connect call, until cancelled."""
-        wait = 0.0
+        wait = RETRY_SECONDS
         try:
             while True:
                 connection = await self._reach()
                 if await self._hold(connection, receiver):
-                    wait = 0.0
-                # At once the first time: until the gateway is back, _reach waits.
+                    wait = RETRY_SECONDS
                 await asyncio.sleep(wait * random.uniform(0.5, 1.0))
-                wait = min(max(wait * 2, RETRY_SECONDS), LONGEST_RETRY_SECONDS)
+                wait = min(wait * 2, LONGEST_RETRY_SECONDS)
         finally:
             if self._connection is not None:
                 self._connection.close()
@@ -119,13 +121,13 @@ class GrpcLink:
         LOG.warning("the gateway cannot be reached; trying on", extra={"gateway": self._target})
 
     async def _hold(self, connection: Connection, receiver: Receiver) -> bool:
-        """Make a Connect call and stay until it ends. False: nothing came."""
+        """Make a Connect call and stay until it ends. False: nothing came that could be used."""
         came = False
 
         def take(message: bytes) -> None:
             nonlocal came
-            came = True
             receiver.on_batch(unpacked(ConnectResponse.FromString(message)))
+            came = True
 
         call = Call(connection, f"/{GATEWAY}/Connect", (), take, lambda: outbox.sent())
         self._outbox = outbox = Outbox(lambda batch: call.send(batch.SerializeToString()))
@@ -180,11 +182,13 @@ class GrpcLink:
             raise LinkError("GATEWAY_UNREACHABLE", "the gateway cannot be reached")
         path = f"/{service}/{method}"
         try:
-            return answer.FromString(
-                await ask(self._connection, path, request.SerializeToString(), token, ANSWER_SECONDS)
-            )
+            async with asyncio.timeout(ANSWER_SECONDS), self._asking:
+                data = await ask(self._connection, path, request.SerializeToString(), token, ANSWER_SECONDS)
+                return answer.FromString(data)
         except CallError as error:
             raise LinkError(_reason(error.status), error.status.message) from None
+        except TimeoutError:
+            raise LinkError("GATEWAY_UNREACHABLE", "there was no answer in time") from None
 
 
 def unpacked(response: ConnectResponse) -> list[Delivery]:

@@ -5,7 +5,6 @@ compression: the server is not offered any.
 """
 
 import asyncio
-import binascii
 from base64 import b64decode
 from collections.abc import Callable
 from contextlib import suppress
@@ -159,12 +158,17 @@ def _status(trailers: dict[str, str]) -> Status:
     if "grpc-status" not in trailers:
         # It was no gRPC server that answered.
         return Status(code=Code.UNAVAILABLE, message=f"answered with HTTP status {trailers.get(':status')}")
-    with suppress(KeyError, binascii.Error, DecodeError):
+    number = trailers["grpc-status"]
+    code = KNOWN.get(number, Code.UNKNOWN)
+    with suppress(KeyError, ValueError, DecodeError):
         packed = trailers["grpc-status-details-bin"]
-        return Status.FromString(b64decode(packed + "=" * (-len(packed) % 4)))
-    code = trailers["grpc-status"]
-    known = code.isdecimal() and int(code) in Code.values()
-    return Status(code=int(code) if known else Code.UNKNOWN, message=unquote(trailers.get("grpc-message", "")))
+        detailed = Status.FromString(b64decode(packed + "=" * (-len(packed) % 4)))
+        if detailed.code == code:
+            return detailed
+    return Status(code=code, message=unquote(trailers.get("grpc-message", "")))
+
+
+KNOWN = {str(code): code for code in Code.values()}
 
 
 OF_RESETS = {7: Code.UNAVAILABLE, 8: Code.CANCELLED, 11: Code.RESOURCE_EXHAUSTED}

@@ -30,14 +30,17 @@ PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
 WINDOW_BYTES = 4 * 1024 * 1024
 """How much may be on its way to a stream, and on all of them together."""
 DEFAULT_WINDOW_BYTES = 65_535
+DEFAULT_TABLE_BYTES = 4096
 FRAME_BYTES = 16_384
 """The largest frame either side sends, unless the server asks for larger ones."""
-HEADER_BYTES = 64 * 1024
-"""How large a block of headers may be."""
+HEADER_BYTES = 1024 * 1024
+"""How large a block of headers may be; the words of a refusal are in one."""
 PING_SECONDS = 30.0
 """How often the server has to show that it is alive; more often than every 10 s some take for an attack."""
 PONG_SECONDS = 10.0
 """How long it may take for that."""
+LEAVING_SECONDS = 10.0
+"""How long streams may still run on a connection that takes no more."""
 
 HEAD_BYTES = 9
 DATA, WINDOW_UPDATE = 0, 8
@@ -256,6 +259,8 @@ class Connection(asyncio.Protocol):
                 if (stream := self._streams.pop(frame.stream_id, None)) is not None:
                     stream.receiver.on_lost(frame.error_code)
             case GoAwayFrame():
+                if not self._leaving:
+                    asyncio.get_running_loop().call_later(LEAVING_SECONDS, self.close)
                 self._leaving = True
                 for number in [number for number in self._streams if number > frame.last_stream_id]:
                     self._streams.pop(number).receiver.on_lost(None)
@@ -285,11 +290,16 @@ class Connection(asyncio.Protocol):
             elif key == SettingsFrame.MAX_FRAME_SIZE:
                 self._frame_bytes = value
             elif key == SettingsFrame.HEADER_TABLE_SIZE:
-                self._encoder.header_table_size = min(value, 4096)
+                self._shrink_table(min(value, DEFAULT_TABLE_BYTES))
         self._write(SettingsFrame(flags=["ACK"]))
         self._pump_all()
         if not self.settled.done():
             self.settled.set_result(None)
+
+    def _shrink_table(self, size: int) -> None:
+        # Said twice, hpack would forget to tell the server.
+        if size != self._encoder.header_table_size:
+            self._encoder.header_table_size = size
 
     def _end(self, number: int) -> None:
         stream = self._streams.pop(number, None)
@@ -339,5 +349,7 @@ class Connection(asyncio.Protocol):
         self._pulse = asyncio.get_running_loop().call_later(PING_SECONDS, self._ping)
 
     def _ping(self) -> None:
+        if self._transport is None or self._transport.is_closing():
+            return
         self._write(PingFrame(opaque_data=b"alive?\0\0"))
         self._pulse = asyncio.get_running_loop().call_later(PONG_SECONDS, self.close)

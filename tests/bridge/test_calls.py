@@ -132,6 +132,16 @@ async def test_fault_of_the_receiver_starts_afresh(gateway: CannedGateway, socke
         assert (await recorder.batches.get())[0][2] == [(2, "b")]
 
 
+async def test_questions_take_turns(gateway: CannedGateway, socket_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    async with running(socket_path) as (link, _):
+        await link.opened()
+        hellos = await asyncio.gather(*(link.hello(TOKEN) for _ in range(5 * calls.ASKED_AT_ONCE)))
+        assert {hello.principal for hello in hellos} == {"operator"}
+        monkeypatch.setattr(calls, "ANSWER_SECONDS", 0)
+        with pytest.raises(LinkError, match="GATEWAY_UNREACHABLE"):
+            await link.hello(TOKEN)
+
+
 async def test_questions_are_answered(gateway: CannedGateway, socket_path: Path) -> None:
     async with running(socket_path) as (link, _):
         await link.opened()

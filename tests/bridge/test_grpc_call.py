@@ -51,6 +51,10 @@ class Service:
         await context.abort(grpc.StatusCode.FAILED_PRECONDITION, "nö: 100 %, and\na line")
         return request
 
+    async def lament(self, request: bytes, context: Any) -> bytes:
+        await context.abort(grpc.StatusCode.INTERNAL, "x" * 200_000)
+        return request
+
     async def explain(self, request: bytes, context: Any) -> bytes:
         detail = Packed()
         detail.Pack(ErrorInfo(reason="BECAUSE", domain="example.org"))
@@ -76,7 +80,7 @@ class Service:
         server = grpc.aio.server(options=limits + (options or []))
         unary = {
             name: grpc.unary_unary_rpc_method_handler(getattr(self, name))
-            for name in ("echo", "hold", "refuse", "explain")
+            for name in ("echo", "hold", "refuse", "lament", "explain")
         }
         streams = {name: grpc.stream_stream_rpc_method_handler(getattr(self, name)) for name in ("chat", "count")}
         server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler("test.Service", unary | streams),))
@@ -146,6 +150,15 @@ async def test_refusals_keep_their_words_and_details(connection: Connection) -> 
     assert info.reason == "BECAUSE"
     assert (await failure(connection, "nothing")).code == Code.UNIMPLEMENTED
     assert await asked(connection, "echo", b"still") == b"still"
+
+
+async def test_a_refusal_of_many_words_ends_its_call_alone(connection: Connection, service: Service) -> None:
+    task = asyncio.create_task(asked(connection, "hold"))
+    await service.held.wait()
+    assert (await failure(connection, "lament")).code == Code.INTERNAL
+    assert await asked(connection, "echo") == b"x"
+    assert not task.done()
+    task.cancel()
 
 
 async def test_no_answer_in_time_ends_it_on_both_sides(connection: Connection, service: Service) -> None:
@@ -261,6 +274,15 @@ TRAILERS = {
         [(":status", "200"), ("grpc-status", "5"), ("grpc-status-details-bin", "/////w")],
         Code.NOT_FOUND,
     ),
+    "details in no ASCII": (
+        [(":status", "200"), ("grpc-status", "5"), ("grpc-status-details-bin", "\u00e9")],
+        Code.NOT_FOUND,
+    ),
+    "details of another end": (
+        [(":status", "200"), ("grpc-status", "5"), ("grpc-status-details-bin", "")],
+        Code.NOT_FOUND,
+    ),
+    "a very long number": ([(":status", "200"), ("grpc-status", "9" * 5000)], Code.UNKNOWN),
     "nothing but ok": ([(":status", "200"), ("grpc-status", "0")], Code.INTERNAL),
 }
 

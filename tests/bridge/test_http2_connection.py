@@ -77,6 +77,9 @@ class Wire:
     def abort(self) -> None:
         self.aborted = True
 
+    def is_closing(self) -> bool:
+        return self.aborted
+
     def pass_on(self) -> None:
         """Say everything there is to say."""
         while True:
@@ -275,6 +278,27 @@ async def test_a_server_that_leaves_ends_what_it_has_begun(wire: Wire) -> None:
     assert ears.heard == [dict(ANSWER), "end"]
 
 
+async def test_a_server_that_leaves_and_does_not_end_is_given_up(wire: Wire, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "LEAVING_SECONDS", 0.01)
+    number, ears = wire.open()
+    wire.say(GoAwayFrame(0, last_stream_id=2**31 - 1).serialize())
+    wire.say(GoAwayFrame(0, last_stream_id=number).serialize())
+    assert not ears.heard
+    async with asyncio.timeout(5):
+        while not wire.aborted:
+            await asyncio.sleep(0)
+    assert ears.heard == [("lost", None)]
+
+
+async def test_a_smaller_table_of_headers_is_kept_to(wire: Wire) -> None:
+    wire.server.update_settings({SettingCodes.HEADER_TABLE_SIZE: 100})
+    wire.server.update_settings({SettingCodes.HEADER_TABLE_SIZE: 100})
+    wire.pass_on()
+    for _ in range(2):
+        wire.open("/" + "x" * 50)
+    assert len([event for event in wire.events if isinstance(event, RequestReceived)]) == 2
+
+
 async def test_the_end_of_the_connection_is_told_once(wire: Wire) -> None:
     number, ears = wire.open()
     wire.client.close()
@@ -309,7 +333,7 @@ async def test_padding_and_torn_headers_are_understood(wire: Wire) -> None:
         HeadersFrame(
             1, Encoder().encode([("a", "\ud800".encode("utf-8", "surrogatepass"))]), flags=["END_HEADERS"]
         ).serialize(),
-        HeadersFrame(1, b"").serialize() + ContinuationFrame(1, bytes(16_000)).serialize() * 5,
+        HeadersFrame(1, b"").serialize() + ContinuationFrame(1, bytes(16_000)).serialize() * 80,
         SettingsFrame(0).serialize()[:3] + b"\x04\x00\x00\x00\x00\x01",
         DataFrame(1, b"\xff", flags=[]).serialize()[:4] + b"\x08\x00\x00\x00\x01\xff",
     ],
