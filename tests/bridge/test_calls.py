@@ -132,6 +132,20 @@ async def test_fault_of_the_receiver_starts_afresh(gateway: CannedGateway, socke
         assert (await recorder.batches.get())[0][2] == [(2, "b")]
 
 
+async def test_what_fails_again_and_again_is_tried_again_slowly(
+    gateway: CannedGateway, socket_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(calls, "RETRY_SECONDS", 60.0)
+    async with running(socket_path) as (link, recorder):
+        await link.opened()
+        recorder.faulty = True
+        link.send(chat(1, "a"))
+        await recorder.lost.wait()
+        for _ in range(100):
+            await asyncio.sleep(0)
+            assert not link.connected
+
+
 async def test_questions_take_turns(gateway: CannedGateway, socket_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     async with running(socket_path) as (link, _):
         await link.opened()

@@ -17,10 +17,9 @@ from grpc_status import rpc_status
 from h2.config import H2Configuration
 from h2.connection import H2Connection
 from h2.events import DataReceived
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
-from bridge import grpc_call as module
 from bridge.grpc_call import Call, CallError, ask, code_name
 from bridge.http2_connection import Connection, Headers
 
@@ -32,11 +31,13 @@ class Service:
 
     def __init__(self) -> None:
         self.metadata: dict[str, object] = {}
+        self.seconds_left = 0.0
         self.held = asyncio.Event()
         self.ended = asyncio.Event()
 
     async def echo(self, request: bytes, context: Any) -> bytes:
         self.metadata = dict(context.invocation_metadata())
+        self.seconds_left = context.time_remaining()
         return request
 
     async def hold(self, request: bytes, context: Any) -> bytes:
@@ -131,6 +132,7 @@ async def test_a_question_of_any_size_is_answered(connection: Connection, messag
 async def test_the_token_travels_and_the_deadline_too(connection: Connection, service: Service) -> None:
     await asked(connection, "echo", token="secret")
     assert service.metadata["authorization"] == "Bearer secret"
+    assert 5 < service.seconds_left <= 10
     await asked(connection, "echo")
     assert "authorization" not in service.metadata
 
@@ -321,6 +323,7 @@ class Quiet:
         return 1
 
 
+@example(messages=[b"x"], cuts=[0, 6])
 @given(messages=st.lists(st.binary(max_size=50), max_size=8), cuts=st.lists(st.integers(1, 30), min_size=1))
 def test_messages_are_found_however_they_are_cut(messages: list[bytes], cuts: list[int]) -> None:
     async def run() -> None:
@@ -332,15 +335,5 @@ def test_messages_are_found_however_they_are_cut(messages: list[bytes], cuts: li
             call.on_data(data[at : (at := at + cuts[turn % len(cuts)])])
             turn += 1
         assert heard == messages
-
-    asyncio.run(run())
-
-
-def test_an_empty_frame_is_nothing() -> None:
-    async def run() -> None:
-        heard: list[bytes] = []
-        call = Call(cast(Connection, Quiet()), "/x", (), heard.append)
-        call.on_data(b"")
-        assert (heard, call.ended.done(), module.PREFIX_BYTES) == ([], False, 5)
 
     asyncio.run(run())
