@@ -49,7 +49,7 @@ class Call:
     ) -> None:
         self.ended: asyncio.Future[Status] = asyncio.get_running_loop().create_future()
         """How it ended. Fails with what on_message raises."""
-        self._on_sent = on_sent
+        self.on_sent = on_sent
         self._connection = connection
         self._on_message = on_message
         self._part = bytearray()
@@ -96,10 +96,6 @@ class Call:
             del part[: PREFIX_BYTES + size]
             self._give(message)
 
-    def on_sent(self) -> None:
-        """There is room."""
-        self._on_sent()
-
     def on_end(self) -> None:
         """The trailers are here."""
         self._finish(_status(self._last))
@@ -127,8 +123,10 @@ class Call:
 
 
 async def ask(connection: Connection, path: str, message: bytes, token: str, seconds: float) -> bytes:
-    """Call a method that takes and gives one message, as the bearer of a token unless that is empty, for so many
-    seconds at most. Raises CallError."""
+    """Call a method that takes and gives one message, as the bearer of a token unless that is empty. Raises CallError.
+
+    seconds: when the server is to give up. Who cannot rely on it bounds the wait; to cancel it cancels the call.
+    """
     metadata: list[tuple[str, str]] = [("grpc-timeout", f"{round(seconds * 1000)}m")]
     if token:
         # Not into the tables that compress headers: they outlive the call.
@@ -138,10 +136,7 @@ async def ask(connection: Connection, path: str, message: bytes, token: str, sec
     call = Call(connection, path, metadata, answers.append)
     call.send(message, end=True)
     try:
-        async with asyncio.timeout(seconds):
-            status = await call.ended
-    except TimeoutError:
-        raise CallError(Status(code=Code.DEADLINE_EXCEEDED, message="there was no answer in time")) from None
+        status = await call.ended
     finally:
         call.cancel()
     if status.code == Code.OK and len(answers) == 1:
@@ -169,7 +164,6 @@ def _status(trailers: dict[str, str]) -> Status:
 
 
 KNOWN = {str(code): code for code in Code.values()}
-
-
+"""Codes by what stands in the trailers."""
 OF_RESETS = {7: Code.UNAVAILABLE, 8: Code.CANCELLED, 11: Code.RESOURCE_EXHAUSTED}
 """What a reset with an error code of HTTP/2 means for the call; all others are INTERNAL."""

@@ -44,7 +44,7 @@ LEAVING_SECONDS = 10.0
 
 HEAD_BYTES = 9
 DATA, WINDOW_UPDATE = 0, 8
-END_STREAM, END_HEADERS, PADDED = 1, 4, 8
+END_STREAM, PADDED = 1, 8
 NO_ERROR, CANCEL = 0, 8
 _HEAD = Struct(">HBBBI")
 """Before each frame: the length in 16 and 8 bits, kind, flags, stream."""
