@@ -142,7 +142,8 @@ async def test_killed_at_random_moments_under_load(house: House, rounds: int) ->
     # The clients share two processors with what they measure.
     loop.set_debug(False)
     load = Load(house, random.Random(rounds))
-    kills: list[float] = []
+    kills: list[tuple[float, float]] = []
+    """When each gateway was killed, and when there was the next."""
     async with asyncio.TaskGroup() as group:
         for number in range(6):
             group.create_task(load.client(number))
@@ -151,19 +152,20 @@ async def test_killed_at_random_moments_under_load(house: House, rounds: int) ->
             async with asyncio.timeout(30):
                 await house.upstream.chat(seen + load.dice.randrange(6))
                 await house.upstream.chats[-1].reached(load.dice.randrange(WORDS))
-            kills.append(loop.time())
+            killed = loop.time()
             await house.stack.kill_gateway()
             check_database(house.stack.home)
             began = loop.time()
             await house.stack.start_gateway()
             await ready(house.stack)
+            kills.append((killed, loop.time()))
             assert loop.time() - began < READY_SECONDS
         load.stop.set()
     assert load.resets
     await check(load, kills)
 
 
-async def check(load: Load, kills: list[float]) -> None:
+async def check(load: Load, kills: list[tuple[float, float]]) -> None:
     """What is stored against what was accepted, seen and billed."""
     way = door("grpc", load.house.stack)
     by_session: dict[str, list[Sent]] = defaultdict(list)
@@ -198,7 +200,8 @@ async def check(load: Load, kills: list[float]) -> None:
             assert whole.startswith(text)
             assert sent.end is None or sent.end["type"] == "error"
             if seen := [(at, size) for at, size in sent.seen if size]:
-                kill = min(kill for kill in kills if kill >= seen[0][0])
+                # What was on its way is seen a little after the kill.
+                kill = min(kill for kill, back in kills if back >= seen[0][0])
                 due = [size for at, size in seen if at < kill - CHECKPOINT_SECONDS]
                 assert len(text) >= max(due, default=0), (text, kill, sent)
         for call in calls:
