@@ -152,16 +152,16 @@ class Channels:
 
     def on_batch(self, batch: Sequence[Delivery]) -> None:
         """Share out what came together: a body is encoded once for each level, and each socket is written to once."""
-        touched: dict[int, Channel] = {}
+        touched: list[Channel] = []
         for body, size, recipients in batch:
             if isinstance(body, ChannelClosed):
                 for number, _ in recipients:
                     if (channel := self._open.pop(number, None)) is not None:
-                        touched.pop(number, channel).flush()
+                        channel.flush()
                         channel.closed(body.reason)
             else:
                 self._share(body, size, recipients, touched)
-        for channel in touched.values():
+        for channel in touched:
             channel.flush()
 
     def on_lost(self) -> None:
@@ -171,9 +171,7 @@ class Channels:
         for channel in channels.values():
             channel.lost()
 
-    def _share(
-        self, body: Message, size: int, recipients: Sequence[tuple[int, str]], touched: dict[int, Channel]
-    ) -> None:
+    def _share(self, body: Message, size: int, recipients: Sequence[tuple[int, str]], touched: list[Channel]) -> None:
         kind = type(body)
         tails: dict[int, bytes | None] = {}
         channels = self._open
@@ -190,8 +188,10 @@ class Channels:
                 tail = tails[level]
                 frame = None if tail is None else text_frame(codec.join(tail, request_id))
             channel.owed += size
+            frames = channel.frames
+            if not frames:
+                touched.append(channel)
             if frame is not None:
-                channel.frames.append(frame)
+                frames.append(frame)
                 if level == 1:
                     channel.answered(kind, request_id)
-            touched[number] = channel

@@ -20,7 +20,7 @@ from gateway.domain.access import Credentials
 from gateway.domain.error import GatewayError, invalid
 from gateway.rpc.channel import Channel, Stream
 from gateway.rpc.frames import FRAME_TYPE, LEVEL, frame_bytes
-from gateway.rpc.methods import Calls, Method
+from gateway.rpc.methods import Calls, Feed, Method
 
 DEFAULT_WINDOW_BYTES = 1024 * 1024
 TAKE_CHARACTERS = 64 * 1024
@@ -283,9 +283,25 @@ class Connection:
         while self._answers and len(batch) < BATCH_FRAMES and room > 0:
             batch.append(self._answers.popleft())
             room -= batch[-1][1]
+        self._read_feeds(batch, room)
+        if self.ending and not (self._answers or self.awake):
+            batch.append(_closed(list(self._channels), gateway_service_pb2.CLOSE_REASON_RESTART))
+            self.close()
+        self.is_ready = bool(self._answers or self.awake)
+        if self.is_ready:
+            self.on_ready()
+        return batch
+
+    def _read_feeds(self, batch: list[Delivery], room: int) -> None:
+        """Add what the feeds of awake streams give, up to about `room` bytes; who comes too late stays awake."""
         awake, self.awake = self.awake, {}
         # What one list of items became: watchers at the same place of a log are given the same list.
         given: dict[tuple[int, int], tuple[Sequence[Message], list[tuple[int, str]], int, bool]] = {}
+        # The feed read last, its level, and where it stood, if others may follow it from there.
+        leader: Feed | None = None
+        led, start = 0, None
+        recipients: list[tuple[int, str]] = []
+        total = 0
         for stream in awake:
             if len(batch) >= BATCH_FRAMES or room <= 0:
                 self.awake[stream] = None
@@ -293,11 +309,17 @@ class Connection:
             channel, feed = stream.channel, stream.feed
             if feed is None or channel.unacknowledged >= channel.window:
                 continue
+            place, level = feed.place, channel.level
+            if place is not None and place is start and level == led and leader is not None:
+                feed.place, feed.after_seq = leader.place, leader.after_seq
+                recipients.append(stream.recipient)
+                channel.unacknowledged += total
+                continue
+            start = None
             if items := feed.take(TAKE_CHARACTERS):
-                level = channel.level
-                place = id(items), level
-                if place in given:
-                    _, recipients, total, broken = given[place]
+                key = id(items), level
+                if key in given:
+                    _, recipients, total, broken = given[key]
                     recipients.append(stream.recipient)
                 else:
                     recipients, total, broken = [stream.recipient], 0, False
@@ -311,21 +333,16 @@ class Connection:
                                 break
                     room -= total
                     # With the list itself: ids are only unique among the living.
-                    given[place] = items, recipients, total, broken
+                    given[key] = items, recipients, total, broken
                 channel.unacknowledged += total
+                if feed.place is not None and not broken:
+                    leader, led, start = feed, level, place
             else:
                 broken = False
             if feed.done or broken:
                 self._end(stream)
             elif stream in channel.answering:
                 self._answered(stream)
-        if self.ending and not (self._answers or self.awake):
-            batch.append(_closed(list(self._channels), gateway_service_pb2.CLOSE_REASON_RESTART))
-            self.close()
-        self.is_ready = bool(self._answers or self.awake)
-        if self.is_ready:
-            self.on_ready()
-        return batch
 
 
 def _too_large(size: int) -> tuple[Message, int]:

@@ -49,6 +49,8 @@ class Feed(Protocol):
 
     done: bool
     failure: error_pb2.Error | None
+    after_seq: int
+    place: Sequence[Any] | None
 
     def take(self, limit: int) -> Sequence[Any]:
         """What is new."""

@@ -61,6 +61,7 @@ class Feed:
         "epoch",
         "failure",
         "live",
+        "place",
         "turn_id",
         "wake",
     )
@@ -83,6 +84,9 @@ class Feed:
         self.done = False
         self.failure: error_pb2.Error | None = None
         self.beat = False
+        self.place: Sequence[Item] | None = None
+        """Where it stands, if that is the end of the log and it has nothing else to give: the list it was given last.
+        Watchers of a session who have the same list get the same next."""
         self.turn_id = turn_id
         self._first: deque[Item] = deque()
         self._backlog: SessionLog | None = None
@@ -95,6 +99,7 @@ class Feed:
 
     def put(self, item: Item) -> None:
         """Something to give ahead of the log."""
+        self.place = None
         self._first.append(item)
 
     def begin(self, log: SessionLog) -> None:
@@ -117,6 +122,7 @@ class Feed:
             or log.epoch != self.epoch
             or self.live.deleted
         ):
+            self.place = None
             return self._take_all(limit)
         if after_seq == log.last_seq:
             return []
@@ -127,8 +133,11 @@ class Feed:
             self.after_seq, events = found[0].seq, found
         else:
             events = self._mine(found, log)
+        self.place = None
         if self.after_seq < log.last_seq:
             self.wake()
+        elif not self.turn_id:
+            self.place = events
         return events
 
     def _take_all(self, limit: int) -> Sequence[Item]:
@@ -185,7 +194,7 @@ class Feed:
 
     def loaded(self, backlog: SessionLog | None, error: GatewayError | None = None) -> None:
         """What storage had after the cursor; the loader calls this."""
-        self._loading = None
+        self._loading = self.place = None
         self._backlog = backlog
         if error is not None:
             self.fail(error)
@@ -194,7 +203,7 @@ class Feed:
     def fail(self, error: GatewayError) -> None:
         """The watch ends with an error that is not the turn's."""
         self.failure = turn_event.error_message(error)
-        self._first.append(self.failure)
+        self.put(self.failure)
         self.done = True
 
     def pulse(self, now: float) -> None:
@@ -202,6 +211,7 @@ class Feed:
         if now - self._spoken_at >= HEARTBEAT_SECONDS:
             self._spoken_at = now
             self.beat = True
+            self.place = None
             self.wake()
 
     def close(self) -> None:

@@ -10,7 +10,7 @@ from agentspace.v1 import error_pb2, gateway_service_pb2, turn_pb2
 from gateway.app import App
 from gateway.domain.turn_log import TurnLog
 from gateway.rpc import connect
-from gateway.rpc.connect import BATCH_FRAMES, REQUESTS_AT_ONCE
+from gateway.rpc.connect import BATCH_FRAMES, REQUESTS_AT_ONCE, TAKE_CHARACTERS
 from gateway.usecases.watch_session import Feed
 from tests.gateway.running import Peer, config, running, token
 
@@ -86,6 +86,60 @@ async def test_watchers_of_one_session_share_each_frame(peer: Peer) -> None:
     for _, _, recipients in (item for batch in peer.batches[known:] for item in batch):
         assert sorted(recipients) == [(2, "w2"), (3, "w3")]
     assert peer.text(2, "w2") == peer.text(3, "w3") != ""
+
+
+async def test_watchers_in_step_and_out_of_it_get_every_event_once(peer: Peer) -> None:
+    peer.open(1)
+    peer.say(1, "a", session_create={})
+    session = (await peer.answer(1, "a", "session_create")).session.session_id
+    windows = {2: 0, 3: 0, 4: 300, 5: 0, 6: 70_000, 7: 0}
+    levels = {5: 1}
+    for channel, window in windows.items():
+        peer.open(channel, levels.get(channel, 2), window=window)
+        peer.say(channel, "w", session_watch={"session_id": session, "after_seq": 0})
+    acknowledged = dict.fromkeys(windows, 0)
+
+    def everybody_has(kind: str, count: int) -> bool:
+        for channel in windows:
+            if (size := peer.size(channel)) > acknowledged[channel]:
+                peer.acknowledge(channel, size - acknowledged[channel])
+                acknowledged[channel] = size
+        return all(peer.kinds(channel, "w").count(kind) == count for channel in windows)
+
+    # One by one, in stretches that take several turns to give, and one by one again.
+    for turn, model in enumerate(("count?n=40&delay=1ms", "count?n=400&size=500", "count?n=40&delay=1ms"), 1):
+        peer.say(1, str(turn), chat_send={"session_id": session, "content": "x", "model": f"scripted/{model}"})
+        await peer.until(lambda turn=turn: everybody_has("chat_stream_end", turn))  # type: ignore[misc]
+    peer.say(1, "d", session_delete={"session_id": session})
+    await peer.until(lambda: everybody_has("error", 1))
+    for channel in windows:
+        seq = 0
+        for frame in peer.frames(channel, "w"):
+            event = getattr(frame, frame.WhichOneof("body") or "")
+            if levels.get(channel) != 1 and getattr(event, "seq", 0):
+                assert (getattr(event, "from_seq", 0) or event.seq) == seq + 1
+                seq = event.seq
+        assert peer.text(channel, "w") == peer.text(2, "w")
+        assert len(peer.text(channel, "w")) > 400 * 500
+
+
+async def test_watchers_in_step_catch_up_with_all_that_they_missed(peer: Peer) -> None:
+    peer.open(1)
+    peer.say(1, "a", session_create={})
+    session = (await peer.answer(1, "a", "session_create")).session.session_id
+    for channel in (2, 3):
+        peer.open(channel, window=10_000)
+        peer.say(channel, "w", session_watch={"session_id": session, "after_seq": 0})
+    for request, model in (("b", "echo"), ("c", "count?n=600&size=500")):
+        peer.say(1, request, chat_send={"session_id": session, "content": "x", "model": f"scripted/{model}"})
+        await peer.answer(1, request, "chat_stream_end")
+    assert len(peer.text(2, "w")) < 600 * 500 - 2 * TAKE_CHARACTERS
+    for channel in (2, 3):
+        peer.acknowledge(channel, 1_000_000)
+    # In less time than it takes until a beat wakes them.
+    async with asyncio.timeout(5):
+        await peer.until(lambda: all(peer.kinds(n, "w").count("chat_stream_end") == 2 for n in (2, 3)))
+    assert peer.text(2, "w") == peer.text(3, "w")
 
 
 async def test_nothing_waits_for_a_slow_channel_and_it_holds_up_nobody(peer: Peer) -> None:
