@@ -1,7 +1,6 @@
 """Sessions in a transaction: the port `Sessions` over their table. Called by use cases, through transaction."""
 
 from collections.abc import Iterator
-from heapq import merge
 
 from sqlalchemy import insert, literal_column, select, tuple_, update
 from sqlalchemy.sql.elements import TextClause
@@ -142,12 +141,9 @@ class SqlSessions:
     def page(
         self, *, after: tuple[int, str] | None, limit: int, agent_id: str, deleted: bool
     ) -> tuple[list[Session], bool]:
-        """A page, newest first by (created_ms, session_id), of those below `after`, with `deleted` deleted ones among
-        them; and whether more follow."""
-        rows = self._rows(after, limit + 1, agent_id, deleted=False)
-        if deleted:
-            gone = self._rows(after, limit + 1, agent_id, deleted=True)
-            rows = merge(rows, gone, key=lambda row: (row[3], row[0]), reverse=True)
+        """A page, newest first by (created_ms, session_id), of those below `after`: the deleted ones or the living;
+        and whether more follow."""
+        rows = self._rows(after, limit + 1, agent_id, deleted=deleted)
         page: list[Session] = []
         room = PROMPTS_CHARACTERS
         for row in rows:

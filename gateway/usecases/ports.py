@@ -70,8 +70,9 @@ class Sessions(Protocol):
     def page(
         self, *, after: tuple[int, str] | None, limit: int, agent_id: str, deleted: bool
     ) -> tuple[list[Session], bool]:
-        """A page, newest first by (created_ms, session_id), of those below `after`; and whether more follow. It ends
-        after `limit` sessions, or earlier with the one whose system prompt brings it to PROMPTS_CHARACTERS."""
+        """A page of the deleted or the living, newest first by (created_ms, session_id), of those below `after`; and
+        whether more follow. It ends after `limit` sessions, or earlier with the one whose system prompt brings it to
+        PROMPTS_CHARACTERS."""
         ...
 
     def touch(self, session_id: str, updated_ms: int, position: tuple[int, int] | None = None) -> None:

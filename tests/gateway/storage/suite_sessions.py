@@ -83,11 +83,12 @@ async def pages_newest_first_without_a_gap_or_a_repeat(store: Store) -> None:
     await store.write(fill)
     order = [f"s{number:02}" for number in reversed(range(40))]
     live = [name for name in order if int(name[1:]) % 5]
+    gone = [name for name in order if name not in live]
     for agent, deleted, expected in (
-        ("", True, order),
+        ("", True, gone),
         ("", False, live),
         ("even", False, [name for name in live if int(name[1:]) % 2 == 0]),
-        ("even", True, [name for name in order if int(name[1:]) % 2 == 0]),
+        ("even", True, [name for name in gone if int(name[1:]) % 2 == 0]),
         ("nobody", True, []),
     ):
         seen: list[str] = []
@@ -113,7 +114,7 @@ async def a_page_ends_with_the_session_whose_prompt_makes_it_large(store: Store)
             )
 
     await store.write(fill)
-    for deleted, order in ((True, ["s5", "s4", "s3", "s2", "s1", "s0"]), (False, ["s4", "s2", "s0"])):
+    for deleted, order in ((True, ["s5", "s3", "s1"]), (False, ["s4", "s2", "s0"])):
         seen, after, more = [], None, True
         while more:
             found, more = await store.read(

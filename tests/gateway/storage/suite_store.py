@@ -29,7 +29,7 @@ async def a_work_that_raises_leaves_nothing_and_harms_no_other(store: Store) -> 
             assert result.metadata == {"sessionId": f"bad{number}"}
         else:
             assert result is None
-    found = await store.read(lambda tx: tx.sessions.page(after=None, limit=99, agent_id="", deleted=True)[0])
+    found = await store.read(lambda tx: tx.sessions.page(after=None, limit=99, agent_id="", deleted=False)[0])
     assert {s.session_id for s in found} == {f"good{number}" for number in range(60) if number % 3}
 
 

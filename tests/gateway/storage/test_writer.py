@@ -80,7 +80,7 @@ async def test_a_work_that_raises_is_taken_back_alone(store: Database, held: thr
     held.set()
     results = await asyncio.gather(*works, return_exceptions=True)
     assert [type(result) for result in results] == [type(None), LookupError, type(None)]
-    stored = await store.read(lambda tx: tx.sessions.page(after=None, limit=9, agent_id="", deleted=True)[0])
+    stored = await store.read(lambda tx: tx.sessions.page(after=None, limit=9, agent_id="", deleted=False)[0])
     assert {found.session_id for found in stored} == {"before", "after"}
 
 
@@ -102,7 +102,7 @@ async def test_a_transaction_that_fails_is_nobodys(store: Database, held: thread
     results = await asyncio.gather(*works, return_exceptions=True)
     assert [type(result) for result in results] == [GatewayError] * 3
     assert len({id(result) for result in results}) == 3
-    assert await store.read(lambda tx: tx.sessions.page(after=None, limit=9, agent_id="", deleted=True)[0]) == []
+    assert await store.read(lambda tx: tx.sessions.page(after=None, limit=9, agent_id="", deleted=False)[0]) == []
     await store.write(lambda tx: tx.sessions.insert(session("later")))
 
 
