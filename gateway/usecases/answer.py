@@ -7,6 +7,7 @@ This is the hot path: one call of `delta` per network read of the provider.
 from agentspace.v1 import error_pb2, turn_pb2
 from agentspace.v1.message_pb2 import BlockKind
 from gateway.domain.error import MAY_HAVE_EXECUTED, GatewayError
+from gateway.domain.session_log import MERGE_LIMIT
 from gateway.domain.turn_log import TEXT, THINKING
 from gateway.domain.usage import TokenCounts
 from gateway.usecases.checkpoint import UNSAVED_CHARACTERS, Checkpoints
@@ -52,8 +53,11 @@ class Answer:
         log = active.log
         if not log.blocks:
             self.open_block(TEXT)
-        log.append(text)
-        live.log.append_deltas(log)
+        if len(text) <= MERGE_LIMIT:
+            log.append(text)
+            live.log.append_deltas(log)
+        else:
+            self._append_large(text[: ANSWER_CHARACTERS - log.characters + 1])
         live.notify()
         if log.characters - active.saved_characters > UNSAVED_CHARACTERS:
             self._checkpoints.hurry()
@@ -63,6 +67,13 @@ class Answer:
                 f"the answer has more than {ANSWER_CHARACTERS} characters; the rest was not read",
                 execution=MAY_HAVE_EXECUTED,
             )
+
+    def _append_large(self, text: str) -> None:
+        """What the provider sent at once becomes events of the usual size: no client has to take a larger one."""
+        log = self._active.log
+        for start in range(0, len(text), MERGE_LIMIT):
+            log.append(text[start : start + MERGE_LIMIT])
+            self._live.log.append_deltas(log)
 
     def close_block(self, signature: str = "") -> None:
         """The newest block is complete."""

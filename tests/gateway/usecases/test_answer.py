@@ -4,10 +4,11 @@ import pytest
 
 from agentspace.v1 import turn_pb2
 from gateway.domain.error import GatewayError
+from gateway.domain.session_log import MERGE_LIMIT
 from gateway.domain.turn_log import THINKING
 from gateway.domain.usage import TokenCounts
 from gateway.usecases import answer
-from tests.gateway.usecases.house import House
+from tests.gateway.usecases.house import House, numbers
 
 
 async def test_each_delta_is_an_event_with_the_next_number_and_wakes_the_readers(house: House) -> None:
@@ -79,6 +80,18 @@ async def test_the_newest_word_on_usage_holds(house: House) -> None:
     assert (reader.last.usage.input_tokens, reader.last.usage.output_tokens) == (3, 9)
 
 
+async def test_what_comes_at_once_is_cut_into_events_of_the_usual_size(house: House) -> None:
+    reader = await house.send("hello")
+    call = await house.gate.next()
+    reader.take()
+    text = "".join(map(str, range(20_000)))
+    call.say("a", text, "z")
+    deltas = reader.take(len(text) + 2)
+    assert max(len(event.delta) for event in deltas) <= 2 * MERGE_LIMIT
+    assert "".join(event.delta for event in deltas) == f"a{text}z"
+    assert numbers(deltas) == list(range(3, 3 + 2 + -(-len(text) // MERGE_LIMIT)))
+
+
 async def test_an_answer_without_end_is_ended(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(answer, "ANSWER_CHARACTERS", 10)
     await house.send("hello")
@@ -86,3 +99,15 @@ async def test_an_answer_without_end_is_ended(house: House, monkeypatch: pytest.
     call.say("five.", "five.")
     with pytest.raises(GatewayError, match="more than 10 characters"):
         call.say("!")
+    (active,) = (active for _, active in house.live.turns.values())
+    assert active.log.characters == 11
+
+
+async def test_an_answer_without_end_is_ended_within_an_event(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(answer, "ANSWER_CHARACTERS", 3 * MERGE_LIMIT)
+    await house.send("hello")
+    call = await house.gate.next()
+    with pytest.raises(GatewayError, match="more than"):
+        call.say("x" * 4 * MERGE_LIMIT)
+    (active,) = (active for _, active in house.live.turns.values())
+    assert active.log.characters == 3 * MERGE_LIMIT + 1
