@@ -160,7 +160,14 @@ class App:
         self.calls = Calls(denied, metrics.called, self.spawn)
         self.credentials = Credentials(token, trust_local=not config.insecure)
         recover = RecoverTurns(
-            store=store, live=live, run=run, catalog=catalog, estimator=estimator, clock=clock, ids=ids
+            store=store,
+            live=live,
+            run=run,
+            catalog=catalog,
+            estimator=estimator,
+            clock=clock,
+            ids=ids,
+            observe=metrics.turn_ended,
         )
         found = await recover()
         if found:
@@ -193,7 +200,7 @@ class App:
             _logger.info("draining", extra={"turns": len(running), "seconds": self._config.drain_seconds})
             await _all_ended(running, self._config.drain_seconds)
             for active in running:
-                self._run.stop(active, interrupted())
+                self._run.stop(active, interrupted(active.turn.turn_id))
             await _all_ended(running, STOP_SECONDS)
 
     async def close(self) -> None:

@@ -34,7 +34,16 @@ class Block:
 class TurnLog:
     """Blocks and chunks. Each chunk is one delta event; appending is O(1) whatever the length of the answer."""
 
-    __slots__ = ("_first_chunks", "blocks", "characters", "chunks", "message_id", "model", "turn_id")
+    __slots__ = (
+        "_first_chunks",
+        "blocks",
+        "characters",
+        "chunks",
+        "complete_blocks",
+        "message_id",
+        "model",
+        "turn_id",
+    )
 
     def __init__(self, turn_id: str, message_id: str, model: str) -> None:
         self.turn_id = turn_id
@@ -43,6 +52,8 @@ class TurnLog:
         self.blocks: list[Block] = []
         self.chunks: list[str] = []
         self.characters = 0
+        self.complete_blocks = 0
+        """How many blocks are complete: these come first, as only the newest can be open."""
         self._first_chunks: list[int] = []
 
     def open_block(self, kind: BlockKind.ValueType, tool_use_id: str = "", tool_name: str = "") -> None:
@@ -56,6 +67,7 @@ class TurnLog:
         block = self.blocks[-1]
         block.complete = True
         block.signature = signature
+        self.complete_blocks = len(self.blocks)
 
     def append(self, text: str) -> None:
         """Add one delta to the newest block."""

@@ -1,5 +1,5 @@
 """Checkpoints: what a kill -9 can cost. About every 250 ms, or sooner when a turn has 16 KiB unsaved, the new deltas
-of all running turns are stored in one write. Deltas never wait for it.
+of all running turns are stored in one write, and what the provider told of their use. Deltas never wait for it.
 """
 
 import asyncio
@@ -9,8 +9,8 @@ from collections.abc import Callable, Sequence
 from agentspace.v1 import usage_pb2
 from gateway.domain.error import GatewayError
 from gateway.domain.message import ContentBlock
-from gateway.domain.turn_log import TurnLog
-from gateway.domain.usage import Charge, TurnUsage
+from gateway.domain.turn_log import Block, TurnLog
+from gateway.domain.usage import Charge, TokenCounts, TurnUsage
 from gateway.usecases.live_sessions import ActiveTurn, LiveSession, LiveSessions
 from gateway.usecases.ports import Checkpoint, Store, Transaction
 
@@ -92,31 +92,49 @@ class _Gain:
     def __init__(self, live: LiveSession, active: ActiveTurn) -> None:
         self.live = live
         self._active = active
-        self._before = active.saved_chunks, active.saved_characters
+        self._before = _saved(active)
         turn, log, usage = active.turn, active.log, active.turn.usage
         if active.counts is not None:
             usage = TurnUsage(active.counts, Charge(priced=False), usage_pb2.USAGE_STATUS_PARTIAL, 1)
-        blocks = tuple(_new_blocks(log, active.saved_chunks))
+        blocks = tuple(_new_blocks(log, active.saved_chunks, active.saved_blocks))
         self.checkpoint = Checkpoint(turn.turn_id, blocks, live.log.positions(turn.turn_id), usage)
         waiting = [(queued.turn.turn_id, live.log.positions(queued.turn.turn_id)) for queued in live.queued]
         self.positions = [*waiting, *live.unstored]
         active.saved_chunks, active.saved_characters = len(log.chunks), log.characters
+        active.saved_blocks, active.saved_counts = log.complete_blocks, active.counts
 
     def take_back(self) -> None:
         """It was not stored."""
-        self._active.saved_chunks, self._active.saved_characters = self._before
+        active = self._active
+        active.saved_chunks, active.saved_characters, active.saved_blocks, active.saved_counts = self._before
+
+
+def _saved(active: ActiveTurn) -> tuple[int, int, int, TokenCounts | None]:
+    return active.saved_chunks, active.saved_characters, active.saved_blocks, active.saved_counts
 
 
 def _has_gained(live: LiveSession) -> bool:
     active = live.running
-    return active is not None and not active.ending and len(active.log.chunks) > active.saved_chunks
+    if active is None or active.ending:
+        return False
+    log = active.log
+    return (
+        len(log.chunks) > active.saved_chunks
+        or active.counts is not active.saved_counts
+        or log.complete_blocks > active.saved_blocks
+    )
 
 
-def _new_blocks(log: TurnLog, saved: int) -> list[tuple[int, ContentBlock, tuple[int, ...]]]:
-    """The blocks with chunks from `saved` on, each with only its new text and the lengths of its new chunks."""
-    new = []
-    for block, start, stop, text in log.pieces(saved, len(log.chunks), limit=log.characters + 1):
-        lengths = tuple(len(chunk) for chunk in log.chunks[start:stop])
-        content = ContentBlock(block.kind, text, block.tool_use_id, block.tool_name, block.signature, block.complete)
-        new.append((block.index, content, lengths))
-    return new
+def _new_blocks(log: TurnLog, chunks: int, blocks: int) -> list[tuple[int, ContentBlock, tuple[int, ...]]]:
+    """The blocks with chunks from `chunks` on, each with only its new text and the lengths of its new chunks; and those
+    that are complete, from `blocks` on."""
+    gained: dict[int, tuple[str, tuple[int, ...]]] = {
+        block.index: ("", ()) for block in log.blocks[blocks : log.complete_blocks]
+    }
+    for block, start, stop, text in log.pieces(chunks, len(log.chunks), limit=log.characters + 1):
+        gained[block.index] = text, tuple(len(chunk) for chunk in log.chunks[start:stop])
+    return [(index, _content(log.blocks[index], text), lengths) for index, (text, lengths) in sorted(gained.items())]
+
+
+def _content(block: Block, text: str) -> ContentBlock:
+    return ContentBlock(block.kind, text, block.tool_use_id, block.tool_name, block.signature, block.complete)

@@ -68,6 +68,9 @@ class ActiveTurn:
     saved_chunks: int = 0
     """Chunks in the checkpoints so far."""
     saved_characters: int = 0
+    saved_blocks: int = 0
+    """Blocks that were complete at the last checkpoint."""
+    saved_counts: TokenCounts | None = None
     stop: "Stopped | None" = None
     """Why it was told to stop."""
     ending: bool = False

@@ -9,12 +9,13 @@ the session gets a new epoch.
 import asyncio
 import logging
 from collections import defaultdict
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
 from agentspace.v1 import usage_pb2
 from gateway.domain import turn_event
-from gateway.domain.context import ASSISTANT
+from gateway.domain.context import ASSISTANT, sendable
 from gateway.domain.error import GatewayError
 from gateway.domain.message import ContentBlock, Message
 from gateway.domain.price import charge
@@ -29,6 +30,8 @@ from gateway.usecases.replay import entries_of
 from gateway.usecases.run_turn import RunTurn, interrupted
 
 _ALL = 2**31
+AT_ONCE = 1000
+"""How many sessions are repaired at a time; the storage takes so many writes and no end of them."""
 
 _logger = logging.getLogger(__name__)
 
@@ -38,6 +41,7 @@ class _Recovered:
     session: Session
     log: SessionLog
     queued: list[Turn]
+    ended: list[Turn]
 
 
 class RecoverTurns:
@@ -53,6 +57,7 @@ class RecoverTurns:
         estimator: Estimator,
         clock: Clock,
         ids: Ids,
+        observe: Callable[[Turn], None],
     ) -> None:
         self._store = store
         self._live = live
@@ -61,6 +66,8 @@ class RecoverTurns:
         self._estimator = estimator
         self._clock = clock
         self._ids = ids
+        self._observe = observe
+        self._places = asyncio.Semaphore(AT_ONCE)
 
     async def __call__(self) -> int:
         """Returns how many turns were found unfinished."""
@@ -73,7 +80,8 @@ class RecoverTurns:
 
     async def _alone(self, session_id: str, turns: list[Turn]) -> None:
         try:
-            await self._session(session_id, turns)
+            async with self._places:
+                await self._session(session_id, turns)
         except GatewayError:
             raise
         except Exception:  # a session that cannot be repaired must not keep all others away
@@ -81,7 +89,11 @@ class RecoverTurns:
 
     async def _session(self, session_id: str, turns: list[Turn]) -> None:
         recovered = await self._store.write(lambda tx: self._repair(tx, session_id, turns))
-        if recovered is None or not recovered.queued:
+        if recovered is None:
+            return
+        for turn in recovered.ended:
+            self._observe(turn)
+        if not recovered.queued:
             return
         live = self._live.create(recovered.session)
         live.log = recovered.log
@@ -105,17 +117,19 @@ class RecoverTurns:
         first = min((turn.positions.message for turn in turns if turn.positions.message), default=session.last_seq)
         ended = tx.turns.after(session_id, first, _ALL)
         last_seq = max([session.last_seq, *(turn.positions.last for turn in [*turns, *ended])])
-        queued = []
+        queued, over = [], []
         for turn in turns:
             if not turn.positions.message:
                 last_seq += 1
                 turn = turn._replace(positions=turn.positions._replace(message=last_seq))
             if turn.state == RUNNING:
-                last_seq = self._interrupt(tx, turn, last_seq)
+                over.append(self._interrupt(tx, turn, last_seq))
+                last_seq = over[-1].positions.ended
             elif session.deleted_ms:
                 last_seq += 1
                 positions = turn.positions._replace(ended=last_seq)
-                tx.turns.update(turn._replace(state=CANCELLED, ended_ms=self._clock.now_ms(), positions=positions))
+                over.append(turn._replace(state=CANCELLED, ended_ms=self._clock.now_ms(), positions=positions))
+                tx.turns.update(over[-1])
             else:
                 tx.turns.set_positions(turn.turn_id, turn.positions)
                 queued.append(turn)
@@ -130,9 +144,9 @@ class RecoverTurns:
         entries = [entry for turn in [*ended, *queued] for entry in entries_of(tx, turn)]
         entries = sorted((e for e in entries if e.first_seq + e.count - 1 > floor), key=lambda entry: entry.first_seq)
         log = SessionLog.restore(epoch, entries, last_seq)
-        return _Recovered(session._replace(epoch=epoch, last_seq=last_seq), log, queued)
+        return _Recovered(session._replace(epoch=epoch, last_seq=last_seq), log, queued, over)
 
-    def _interrupt(self, tx: Transaction, turn: Turn, last_seq: int) -> int:
+    def _interrupt(self, tx: Transaction, turn: Turn, last_seq: int) -> Turn:
         positions = turn.positions
         if not positions.started:
             last_seq += 1
@@ -147,9 +161,9 @@ class RecoverTurns:
                 Message(answer_id, turn.session_id, turn.turn_id, ASSISTANT, stored.content, turn.model, now)
             )
             tx.sessions.touch(turn.session_id, now)
-        error = interrupted().error
+        error = interrupted(turn.turn_id).error
         assert error is not None
-        record = self._record(turn, stored.content if stored is not None else (), now)
+        record = self._record(tx, turn, stored.content if stored is not None else (), now)
         tx.usage.insert(record)
         turn = turn._replace(
             state=INTERRUPTED,
@@ -163,16 +177,18 @@ class RecoverTurns:
             tx.turns.finish(turn, stored.chunk_lengths)
         else:
             tx.turns.update(turn)
-        return last_seq
+        return turn
 
-    def _record(self, turn: Turn, content: tuple[ContentBlock, ...], now: int) -> UsageRecord:
-        """The attempt that was under way: what the provider told of it, and what the text that is kept comes to."""
+    def _record(self, tx: Transaction, turn: Turn, content: tuple[ContentBlock, ...], now: int) -> UsageRecord:
+        """The attempt that was under way: what the provider told of it, or what it was sent, and what the text that is
+        kept comes to. At the price of the day of the attempt."""
         told = turn.usage.attempts > 0
-        text = "".join(block.text for block in content)
-        seen = self._estimator.estimate(text)[0] if text else 0
+        seen = self._estimate("".join(block.text for block in content))
         counts = turn.usage.counts._replace(output=max(turn.usage.counts.output, seen))
+        if not told:
+            counts = counts._replace(uncached_input=self._estimate(_sent(tx, turn)))
         model = self._model(turn.model)
-        day = datetime.fromtimestamp(now / 1000, UTC).date().isoformat()
+        day = datetime.fromtimestamp((turn.started_ms or now) / 1000, UTC).date().isoformat()
         return UsageRecord(
             session_id=turn.session_id,
             turn_id=turn.turn_id,
@@ -186,9 +202,20 @@ class RecoverTurns:
             created_ms=now,
         )
 
+    def _estimate(self, text: str) -> int:
+        return self._estimator.estimate(text)[0] if text else 0
+
     def _model(self, name: str) -> Model:
         """The model; one that is not served any more has no prices, and must not keep the gateway from starting."""
         try:
             return self._catalog.find(name)
         except GatewayError:
             return Model(name, name, "", 0, 0, ())
+
+
+def _sent(tx: Transaction, turn: Turn) -> str:
+    """All the text of the turn's request."""
+    session = tx.sessions.get(turn.session_id)
+    question = tx.messages.get(turn.session_id, turn.message_id)
+    prompt = sendable(tx.messages.history(turn.session_id), question)
+    return "".join([session.system_prompt if session else "", *(message.text for message in prompt)])

@@ -264,7 +264,7 @@ class RunTurn:
         queued = [(a.turn.turn_id, live.log.positions(a.turn.turn_id)) for a in live.queued if a is not active]
         numbered = [*queued, *live.unstored]
         position = live.log.epoch, seq or live.log.last_seq
-        lengths, saved = log.chunk_lengths(), active.saved_chunks > 0
+        lengths, saved = log.chunk_lengths(), active.saved_chunks > 0 or active.saved_blocks > 0
 
         def work(tx: Transaction) -> None:
             if answer is not None:
@@ -324,7 +324,7 @@ class RunTurn:
                 active.task.cancel()
 
 
-def interrupted() -> Stopped:
+def interrupted(turn_id: str) -> Stopped:
     """The gateway goes down."""
     return Stopped(
         INTERRUPTED,
@@ -332,6 +332,7 @@ def interrupted() -> Stopped:
             error_pb2.ERROR_REASON_TURN_INTERRUPTED,
             "the gateway stopped before the answer was complete; the text so far is kept",
             execution=MAY_HAVE_EXECUTED,
+            metadata={"turnId": turn_id},
         ),
     )
 

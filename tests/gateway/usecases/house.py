@@ -251,6 +251,7 @@ class House:
             estimator=Words(),
             clock=self.clock,
             ids=ids,
+            observe=self.ended.append,
         )
 
     @property

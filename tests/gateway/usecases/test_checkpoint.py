@@ -48,6 +48,31 @@ async def test_what_was_used_so_far_is_kept_as_partial(house: House) -> None:
     assert (turn.usage.counts.input, turn.usage.attempts) == (7, 1)
 
 
+async def test_what_was_used_is_kept_before_there_is_text(house: House) -> None:
+    reader = await house.send("hello")
+    call = await house.gate.next()
+    call.sink.usage(TokenCounts(uncached_input=7))
+    await house.checkpoints.save()
+    turn = await house.store.read(lambda tx: tx.turns.get(reader.ack.turn_id))
+    assert turn is not None
+    assert turn.usage.counts.input == 7
+
+
+async def test_the_end_of_a_block_is_kept_that_came_after_its_text(house: House) -> None:
+    reader = await house.send("hello")
+    call = await house.gate.next()
+    call.sink.open_block(THINKING)
+    call.say("hm")
+    await house.checkpoints.save()
+    call.sink.close_block("signature")
+    await house.checkpoints.save()
+    found = await stored(house, reader.ack.turn_id)
+    assert found is not None
+    (block,) = found.content
+    assert (block.text, block.signature, block.complete) == ("hm", "signature", True)
+    assert found.chunk_lengths == ((2,),)
+
+
 async def test_queued_messages_get_their_numbers_stored_with_it(house: House) -> None:
     reader = await house.send("hello")
     call = await house.gate.next()

@@ -1,16 +1,18 @@
 """After a kill at any moment every session is usable again, and nothing is generated twice."""
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 
 import pytest
 
 from agentspace.v1 import error_pb2, turn_pb2, usage_pb2
 from gateway.domain.error import MAY_HAVE_EXECUTED
+from gateway.domain.price import Price
 from gateway.domain.turn import CANCELLED, COMPLETED, INTERRUPTED, QUEUED, Turn
 from gateway.domain.usage import TokenCounts
-from gateway.usecases.ports import Transaction
-from tests.gateway.usecases.house import House, Weak, numbers, story
+from gateway.usecases import recover_turns
+from gateway.usecases.ports import Model, Transaction
+from tests.gateway.usecases.house import HOUR_MS, House, Weak, numbers, story
 from tests.gateway.usecases.rooms import StillClock, texts
 
 
@@ -180,14 +182,16 @@ async def test_nothing_is_left_in_memory_where_nothing_waited(house: House, afte
     [
         (TokenCounts(7, output=1), "one two three", TokenCounts(7, output=3), usage_pb2.USAGE_STATUS_PARTIAL),
         (TokenCounts(7, output=9), "one two three", TokenCounts(7, output=9), usage_pb2.USAGE_STATUS_PARTIAL),
-        (None, "one two three", TokenCounts(output=3), usage_pb2.USAGE_STATUS_ESTIMATED),
-        (None, "", TokenCounts(), usage_pb2.USAGE_STATUS_ESTIMATED),
+        (TokenCounts(7), "", TokenCounts(7), usage_pb2.USAGE_STATUS_PARTIAL),
+        (None, "one two three", TokenCounts(3, output=3), usage_pb2.USAGE_STATUS_ESTIMATED),
+        (None, "", TokenCounts(3), usage_pb2.USAGE_STATUS_ESTIMATED),
     ],
 )
 async def test_the_ledger_has_what_the_text_that_is_kept_comes_to(
     house: House, after: House, counts: TokenCounts | None, said: str, used: TokenCounts, status: int
 ) -> None:
-    reader = await house.send("hello")
+    before = await house.answered("who are you", "me")
+    reader = await house.send("hello", before.ack.session_id)
     call = await house.gate.next()
     if counts is not None:
         call.sink.usage(counts)
@@ -196,8 +200,57 @@ async def test_the_ledger_has_what_the_text_that_is_kept_comes_to(
     await house.checkpoints.save()
     await house.kill()
     await after.recover()
-    (row,) = await after.store.read(lambda tx: tx.usage.page(reader.ack.session_id, after=None, limit=9))
+    row, _ = await after.store.read(lambda tx: tx.usage.page(reader.ack.session_id, after=None, limit=9))
     assert (row.counts, row.status, row.outcome) == (used, status, "TURN_INTERRUPTED")
+
+
+async def test_an_attempt_costs_what_it_cost_on_its_day(house: House, after: House) -> None:
+    await house.send("hello")
+    (await house.gate.next()).sink.usage(TokenCounts(7))
+    await house.checkpoints.save()
+    await house.kill()
+    prices = Price("", 2, 0, 0, 0, 0), Price("2026-09-22", 3, 0, 0, 0, 0)
+    after.recover._model = lambda name: Model(name, name, "scripted", 9, 9, prices)  # type: ignore[method-assign]
+    after.clock.ms += 36 * HOUR_MS
+    await after.recover()
+    (row,) = await after.store.read(lambda tx: tx.usage.page(None, after=None, limit=9))
+    assert row.charge.input_pico == 14
+
+
+async def test_a_recovered_turn_is_counted_and_named_in_its_error(house: House, after: House) -> None:
+    reader = await house.send("hello")
+    await house.gate.next()
+    await house.kill()
+    await after.recover()
+    (turn,) = after.ended
+    assert (turn.turn_id, turn.state) == (reader.ack.turn_id, INTERRUPTED)
+    assert turn.error is not None
+    assert dict(turn.error.metadata) == {"turnId": turn.turn_id}
+
+
+async def test_the_storage_is_not_given_all_sessions_at_once(
+    house: House, weak: Weak, clock: StillClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for number in range(5):
+        await house.send(str(number))
+    await house.kill()
+    monkeypatch.setattr(recover_turns, "AT_ONCE", 2)
+    after = House(weak, clock)
+    under_way, most = 0, 0
+    write = weak.write
+
+    async def counted(work: Callable[[Transaction], object]) -> object:
+        nonlocal under_way, most
+        under_way += 1
+        most = max(most, under_way)
+        try:
+            return await write(work)
+        finally:
+            under_way -= 1
+
+    monkeypatch.setattr(weak, "write", counted)
+    assert await after.recover() == 5
+    assert most == 2
 
 
 async def test_a_session_that_cannot_be_repaired_keeps_nobody_away(

@@ -224,7 +224,7 @@ async def test_going_down_keeps_the_text_and_leaves_the_queue(house: House) -> N
     house.run.draining = True
     (live,) = house.live
     assert live.running is not None
-    house.run.stop(live.running, interrupted())
+    house.run.stop(live.running, interrupted(live.running.turn.turn_id))
     house.run.stop(live.running, Stopped(CANCELLED))  # only the first reason counts
     await first.all()
     assert (first.last.code, first.text) == (error_pb2.ERROR_REASON_TURN_INTERRUPTED, "half")
