@@ -106,7 +106,7 @@ class MessageStream:
         elif kind == "message_delta":
             usage = event.get("usage")
             self._count(usage)
-            self.counted = bool(usage)
+            self.counted = self._tally.tells_all(usage)
             self.stop_reason = _text(event["delta"].get("stop_reason") or self.stop_reason)
         elif kind == "message_stop":
             self.finished = True

@@ -27,10 +27,10 @@ class TokenTally:
         """Take in a usage object; returns everything known."""
         known = self._known
         for name, n in usage.items():
-            if type(n) is int and 0 <= n <= MOST_TOKENS:
+            if _is_count(n):
                 known[name] = n
             elif type(n) is dict and name in _PARTS:
-                known.update({inner: m for inner, m in n.items() if type(m) is int and 0 <= m <= MOST_TOKENS})
+                known.update({inner: m for inner, m in n.items() if _is_count(m)})
         write_5m = known.get("ephemeral_5m_input_tokens", 0)
         write_1h = known.get("ephemeral_1h_input_tokens", 0)
         # After server tools the total covers every iteration and the split only the first; what the split leaves out is
@@ -46,3 +46,12 @@ class TokenTally:
             thinking=known.get("thinking_tokens", 0),
             server_tool_requests=known.get("web_search_requests", 0) + known.get("web_fetch_requests", 0),
         )
+
+    def tells_all(self, last: dict[str, Any] | None) -> bool:
+        """Whether the usage at the end of an answer told its output, and anything before it, or itself, the input."""
+        told = last or {}
+        return _is_count(told.get("output_tokens")) and "input_tokens" in self._known
+
+
+def _is_count(n: Any) -> bool:
+    return type(n) is int and 0 <= n <= MOST_TOKENS

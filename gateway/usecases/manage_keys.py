@@ -68,6 +68,12 @@ class KeyUse:
         """Whether there is a key, without reading it."""
         return provider in self._environment or tx.keys.get(provider) is not None
 
+    def require(self, tx: Transaction, provider: str) -> None:
+        """Raises what `use` would, and uses nothing."""
+        if not self.available(tx, provider):
+            raise _key_missing(provider)
+        self.check(tx, provider)
+
 
 class ManageKeys:
     """Stores, lists, tests, deletes and gives back keys. `principal` is the caller's name for the audit log."""

@@ -182,9 +182,9 @@ class RecoverTurns:
     def _record(self, tx: Transaction, turn: Turn, content: tuple[ContentBlock, ...], now: int) -> UsageRecord:
         """The attempt that was under way: what the provider told of it, or what it was sent, and what the text that is
         kept comes to. At the price of the day of the attempt."""
-        told = turn.usage.attempts > 0
         seen = self._estimate("".join(block.text for block in content))
         counts = turn.usage.counts._replace(output=max(turn.usage.counts.output, seen))
+        told = counts.input > 0
         if not told:
             counts = counts._replace(uncached_input=self._estimate(_sent(tx, turn)))
         model = self._model(turn.model)

@@ -131,6 +131,11 @@ class RunTurn:
         needed."""
         return self._keys.use(tx, model.provider, principal) if self._providers[model.provider].needs_key else None
 
+    def require_key(self, tx: Transaction, model: Model) -> None:
+        """Raises what `key_for` would, and uses nothing."""
+        if self._providers[model.provider].needs_key:
+            self._keys.require(tx, model.provider)
+
     async def _run(
         self, live: LiveSession, active: ActiveTurn, prompt: list[PromptMessage], system: str, key: Secret | None
     ) -> None:
@@ -146,7 +151,7 @@ class RunTurn:
         async def record(outcome: str, *, final: bool) -> None:
             records.append(await self._record(active, model, request, len(records) + 1, outcome, final=final))
 
-        in_flight = counted = False
+        in_flight = counted = executed = False
         try:
             for attempt in range(ATTEMPTS):
                 if active.stop is not None:
@@ -161,7 +166,9 @@ class RunTurn:
                     delay = _retry_delay(failure, attempt, answer.touched)
                     if delay is None:
                         raise
-                    await record(_name(failure), final=failure.execution != MAY_HAVE_EXECUTED)
+                    refused = failure.execution != MAY_HAVE_EXECUTED
+                    executed = executed or not refused
+                    await record(_name(failure), final=refused)
                 in_flight = False
                 # Our own wait is not the provider's silence.
                 active.dispatched_at = self._clock.monotonic() + delay
@@ -186,6 +193,9 @@ class RunTurn:
                     outcome = _name(error) if error else "cancelled" if state == CANCELLED else "completed"
                     refused = error is not None and error.execution != MAY_HAVE_EXECUTED
                     await record(outcome, final=counted or refused)
+                if error and executed:
+                    # Whatever became of the last attempt: who repeats the turn may pay twice.
+                    error.execution = MAY_HAVE_EXECUTED
                 await self.finish(live, active, state, stop_reason=stop_reason, error=error, records=records)
             except Exception:  # nor may a bug here leave it busy
                 _logger.exception("the end of turn %s could not be stored as it was", active.turn.turn_id)
@@ -201,7 +211,7 @@ class RunTurn:
             text = "".join(active.log.chunks)
             counts = counts._replace(output=max(counts.output, await self._estimate(text)))
             status = usage_pb2.USAGE_STATUS_PARTIAL
-            if active.counts is None:
+            if not counts.input:
                 status = usage_pb2.USAGE_STATUS_ESTIMATED
                 sent = "".join([request.system, *(message.text for message in request.messages)])
                 counts = counts._replace(uncached_input=await self._estimate(sent))

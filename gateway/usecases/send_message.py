@@ -15,13 +15,14 @@ from agentspace.v1 import chat_service_pb2, error_pb2, turn_pb2
 from gateway.domain import ids as names
 from gateway.domain.access import Principal
 from gateway.domain.context import TEXT, USER, PromptMessage
-from gateway.domain.error import GatewayError, invalid, session_not_found
+from gateway.domain.error import GatewayError, invalid
 from gateway.domain.message import ContentBlock, Message
 from gateway.domain.secret import Secret
 from gateway.domain.session import Session
 from gateway.domain.turn import QUEUED, RUNNING, Turn
 from gateway.domain.turn_log import TurnLog
 from gateway.usecases.cancel_turn import CancelTurn
+from gateway.usecases.find_session import living_session
 from gateway.usecases.live_sessions import LOCK_SECONDS, ActiveTurn, LiveSession, LiveSessions, held, stuck
 from gateway.usecases.ports import Catalog, Clock, Ids, Model, Store, Transaction
 from gateway.usecases.run_turn import RunTurn
@@ -48,7 +49,9 @@ class Send:
 
     def digest(self) -> str:
         """Tells whether two sends are the same message."""
-        parts = (self.session, self.content, self.model, self.agent_id)
+        # An id and a key name the same session.
+        session = self.session and names.resolve_session(self.session)
+        parts = (session, self.content, self.model, self.agent_id)
         return hashlib.sha256(b"".join(b"%d:" % len(p.encode()) + p.encode() for p in parts)).hexdigest()
 
 
@@ -126,9 +129,15 @@ class SendMessage:
                 async with held(live):
                     if live.running is None or send.on_busy != INTERRUPT:
                         return await self._in_session(send, caller, wake, live)
+                await self._store.read(lambda tx: self._require(tx, send, live.session_id))
                 await self._cancel.session(live)
         finally:
             self._live.release(live)
+
+    def _require(self, tx: Transaction, send: Send, session_id: str) -> None:
+        """Raises what would refuse the message once it has interrupted the others."""
+        session = living_session(tx, session_id)
+        self._run.require_key(tx, self._catalog.find(send.model or session.model))
 
     async def _in_new_session(self, send: Send, caller: Principal, wake: Callable[[], None]) -> Feed:
         now = self._clock.now_ms()
@@ -175,9 +184,7 @@ class SendMessage:
         state = RUNNING if busy is None else QUEUED
 
         def work(tx: Transaction) -> _Accepted:
-            session = tx.sessions.get(live.session_id)
-            if session is None or session.deleted_ms:
-                raise session_not_found(live.session_id)
+            session = living_session(tx, live.session_id)
             now = self._clock.now_ms()
             model = self._catalog.find(send.model or session.model)
             turn, question = self._turn(send, caller, session.session_id, model, state, now)

@@ -266,9 +266,22 @@ def test_what_follows_the_end_is_no_part_of_the_answer(behind: bytes) -> None:
     assert [block.deltas for block in sink.blocks] == [["a"]]
 
 
-@pytest.mark.parametrize(("usage", "counted"), [({"output_tokens": 3}, True), ({}, False), (None, False)])
-def test_whether_the_end_told_what_was_used(usage: Json | None, counted: bool) -> None:
+@pytest.mark.parametrize(
+    ("first", "usage", "counted"),
+    [
+        ({"input_tokens": 5, "output_tokens": 1}, {"output_tokens": 3}, True),
+        ({"input_tokens": 0, "output_tokens": 0}, {"output_tokens": 0}, True),
+        (None, {"input_tokens": 5, "output_tokens": 3}, True),
+        ({"input_tokens": 5, "output_tokens": 1}, {}, False),
+        ({"input_tokens": 5, "output_tokens": 1}, None, False),
+        ({"input_tokens": 5, "output_tokens": 1}, {"input_tokens": 5}, False),
+        ({"input_tokens": 5, "output_tokens": 1}, {"output_tokens": None}, False),
+        ({"output_tokens": 1}, {"output_tokens": 3}, False),
+        (None, {"output_tokens": 3}, False),
+    ],
+)
+def test_whether_all_that_was_used_was_told(first: Json | None, usage: Json | None, counted: bool) -> None:
     last: Json = {"type": "message_delta", "delta": {"stop_reason": "end_turn"}, "usage": usage}
-    started: Json = {"type": "message_start", "message": {"usage": {"input_tokens": 5, "output_tokens": 1}}}
+    started: Json = {"type": "message_start", "message": {"usage": first}}
     _, stream = read([started, start(type="text", text="a"), STOP], [last, {"type": "message_stop"}])
     assert stream.counted == counted

@@ -6,7 +6,7 @@ import pytest
 
 from agentspace.v1 import error_pb2, usage_pb2
 from gateway.domain.context import PromptMessage
-from gateway.domain.error import NOT_STARTED
+from gateway.domain.error import MAY_HAVE_EXECUTED, NOT_STARTED
 from gateway.domain.turn import CANCELLED, COMPLETED, FAILED, INTERRUPTED, REFUSED
 from gateway.domain.usage import TokenCounts
 from gateway.usecases import run_turn
@@ -55,6 +55,16 @@ async def test_what_did_not_reach_the_provider_is_tried_three_times(house: House
     await reader.all()
     assert reader.last.code == error_pb2.ErrorReason.Value(f"ERROR_REASON_{reason}")
     assert [(attempt, outcome) for attempt, outcome, _ in await rows(house)] == [(n, reason) for n in (1, 2, 3)]
+
+
+async def test_an_attempt_that_may_have_been_billed_is_not_forgotten_by_the_next(house: House) -> None:
+    reader = await house.send("hello")
+    (await house.gate.next()).fail("UPSTREAM_OVERLOADED", retry_after_ms=1)
+    (await house.gate.next()).fail("UPSTREAM_REJECTED", execution=NOT_STARTED)
+    await reader.all()
+    assert reader.last.execution == MAY_HAVE_EXECUTED
+    stored = await house.store.read(lambda tx: tx.usage.page(None, after=None, limit=9))
+    assert [row.status for row in stored] == [usage_pb2.USAGE_STATUS_FINAL, usage_pb2.USAGE_STATUS_ESTIMATED]
 
 
 async def test_a_second_attempt_may_succeed(house: House) -> None:
@@ -281,6 +291,7 @@ async def test_our_own_wait_is_not_the_providers_silence(house: House, clock: St
     ("told", "status", "counts"),
     [
         (TokenCounts(9, output=1), usage_pb2.USAGE_STATUS_PARTIAL, TokenCounts(9, output=3)),
+        (TokenCounts(output=4), usage_pb2.USAGE_STATUS_ESTIMATED, TokenCounts(2, output=4)),
         (None, usage_pb2.USAGE_STATUS_ESTIMATED, TokenCounts(2, output=3)),
     ],
 )

@@ -94,9 +94,18 @@ async def test_an_interrupting_message_that_is_refused_interrupts_nothing(house:
     first = await house.send("one")
     call = await house.gate.next()
     await refused(house.send("two", first.ack.session_id, on_busy="INTERRUPT", model="nobody/knows"), "MODEL_NOT_FOUND")
+    house.gate.needs_key = True
+    await refused(house.send("two", first.ack.session_id, on_busy="INTERRUPT"), "PROVIDER_KEY_MISSING")
     call.end("yes")
     await first.all()
     assert first.last.state == COMPLETED
+
+
+async def test_the_same_message_names_its_session_by_id_or_by_key(house: House) -> None:
+    session = (await house.answered("hello", "hi")).ack.session_id
+    first = await house.answered("more", "yes", session=session, key="k")
+    again = await house.send("more", f"agent:default:{session}", key="k")
+    assert (again.ack.turn_id, again.ack.duplicate) == (first.ack.turn_id, True)
 
 
 async def test_the_same_key_follows_the_same_turn_running_or_done(house: House) -> None:
