@@ -172,7 +172,7 @@ class App:
         found = await recover()
         if found:
             _logger.info("recovered unfinished turns", extra={"turns": found})
-        pulse = Pulse(live, run, config.limits, clock)
+        pulse = Pulse(live, run, cancel, config.limits, clock, self.spawn)
         self._background = [asyncio.create_task(checkpoints.run()), asyncio.create_task(pulse.run())]
         self._server = GrpcServer(self.methods, self.calls, self.credentials, self.spawn)
         opened.push_async_callback(self._server.stop, STOP_SECONDS)

@@ -34,11 +34,14 @@ class DeleteSession:
             self._live.changed(session_id)
         else:
             live.users += 1
+            live.deletion = session.revision
             try:
                 await self._end_turns(live)
             finally:
-                live.deleted = True
-                live.notify()
+                if live.deletion == session.revision:
+                    # Otherwise it was restored while its turns ended.
+                    live.deleted = True
+                    live.notify()
                 self._live.release(live)
         return session
 
@@ -49,6 +52,7 @@ class DeleteSession:
         live = self._live.find(session_id)
         if live is not None:
             live.deleted = False
+            live.deletion = session.revision
         return session
 
     def _set_deleted(self, tx: Transaction, session_id: str, deleted_ms: int) -> Session:

@@ -87,7 +87,18 @@ class LiveSession:
     the order of commits and the order of events are the same. Deltas need no lock: only the running turn appends them.
     """
 
-    __slots__ = ("deleted", "lock", "log", "queued", "running", "session_id", "unstored", "users", "watchers")
+    __slots__ = (
+        "deleted",
+        "deletion",
+        "lock",
+        "log",
+        "queued",
+        "running",
+        "session_id",
+        "unstored",
+        "users",
+        "watchers",
+    )
 
     def __init__(self, session_id: str, epoch: int, last_seq: int) -> None:
         self.session_id = session_id
@@ -100,6 +111,8 @@ class LiveSession:
         self.watchers: set[Watcher] = set()
         self.users = 0
         self.deleted = False
+        self.deletion = 0
+        """The session's revision when it was last deleted or restored."""
 
     def notify(self) -> None:
         """Wake every watcher."""

@@ -4,14 +4,16 @@ more, and lets watchers know that their session is alive. One task of the applic
 
 import asyncio
 import logging
+import math
 from dataclasses import dataclass
 
 from agentspace.v1 import error_pb2
 from gateway.domain.error import MAY_HAVE_EXECUTED, GatewayError
-from gateway.domain.turn import CANCELLED, FAILED
+from gateway.domain.turn import FAILED
+from gateway.usecases.cancel_turn import CancelTurn
 from gateway.usecases.live_sessions import ActiveTurn, LiveSession, LiveSessions, Stopped
 from gateway.usecases.ports import Clock
-from gateway.usecases.run_turn import RunTurn
+from gateway.usecases.run_turn import RunTurn, Spawn
 
 INTERVAL_SECONDS = 0.25
 
@@ -21,8 +23,8 @@ _logger = logging.getLogger(__name__)
 @dataclass(frozen=True, slots=True)
 class TimeLimits:
     """Seconds a running turn may wait: for the first byte of an attempt, for content once bytes come (`idle`; `pinged`
-    while the provider shows that it lives), and in all. `unwatched` is the grace of a turn that ends with its last
-    watcher."""
+    while the provider shows that it lives), and in all. `unwatched` is the grace of a turn, running or queued, that
+    ends with its last watcher."""
 
     first_byte: float = 120.0
     idle: float = 120.0
@@ -34,11 +36,15 @@ class TimeLimits:
 class Pulse:
     """Looks at every live session four times a second."""
 
-    def __init__(self, live: LiveSessions, run: RunTurn, limits: TimeLimits, clock: Clock) -> None:
+    def __init__(
+        self, live: LiveSessions, run: RunTurn, cancel: CancelTurn, limits: TimeLimits, clock: Clock, spawn: Spawn
+    ) -> None:
         self._live = live
         self._run = run
+        self._cancel = cancel
         self._limits = limits
         self._clock = clock
+        self._spawn = spawn
 
     async def run(self) -> None:
         """Beat for ever."""
@@ -56,9 +62,12 @@ class Pulse:
             for watcher in tuple(live.watchers):
                 watcher.pulse(now)
             if live.running is not None:
-                self._check(live, live.running, now)
+                self._check(live.running, now)
+            for active in live.active():
+                if active.turn.cancel_when_unwatched and self._is_left(live, active, now):
+                    self._spawn(self._give_up(active))
 
-    def _check(self, live: LiveSession, active: ActiveTurn, now: float) -> None:
+    def _check(self, active: ActiveTurn, now: float) -> None:
         exceeded = self._exceeded(active, now)
         if exceeded:
             error = GatewayError(
@@ -68,13 +77,24 @@ class Pulse:
                 execution=MAY_HAVE_EXECUTED,
             )
             self._run.stop(active, Stopped(FAILED, error))
-        elif active.turn.cancel_when_unwatched:
-            if live.watchers:
-                active.unwatched_since = 0.0
-            elif not active.unwatched_since:
-                active.unwatched_since = now
-            elif now - active.unwatched_since >= self._limits.unwatched:
-                self._run.stop(active, Stopped(CANCELLED))
+
+    def _is_left(self, live: LiveSession, active: ActiveTurn, now: float) -> bool:
+        if live.watchers:
+            active.unwatched_since = 0.0
+        elif not active.unwatched_since:
+            active.unwatched_since = now
+        elif now - active.unwatched_since >= self._limits.unwatched:
+            # While it ends it is not left once more.
+            active.unwatched_since = math.inf
+            return True
+        return False
+
+    async def _give_up(self, active: ActiveTurn) -> None:
+        try:
+            await self._cancel.turn(active.turn.turn_id)
+        except GatewayError as error:
+            _logger.warning("turn %s that nobody watches goes on: %s", active.turn.turn_id, error.message)
+            active.unwatched_since = 0.0
 
     def _exceeded(self, active: ActiveTurn, now: float) -> str:
         limits = self._limits

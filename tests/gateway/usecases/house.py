@@ -240,7 +240,7 @@ class House:
             key_lifetime_ms=24 * HOUR_MS,
         )
         self.turns = ReadTurns(store, self.live)
-        self.pulse = Pulse(self.live, self.run, limits or TimeLimits(), self.clock)
+        self.pulse = Pulse(self.live, self.run, self.cancel, limits or TimeLimits(), self.clock, self.spawn)
         self.compact = CompactSession(store=store, live=self.live, clock=self.clock, ids=ids)
         self.deleting = DeleteSession(store=store, live=self.live, clock=self.clock, end_turns=self.cancel.session)
         self.recover = RecoverTurns(

@@ -1,5 +1,7 @@
 """Deleting hides a session and ends what goes on in it; restoring undoes that."""
 
+from collections.abc import Awaitable, Callable
+
 import pytest
 
 from gateway.storage.database import Database
@@ -16,10 +18,13 @@ class Ends:
         self.sessions = sessions
         self.calls: list[tuple[str, bool]] = []
         self.failure: Exception | None = None
+        self.then: Callable[[], Awaitable[object]] | None = None
 
     async def __call__(self, live: LiveSession) -> None:
         await refused(self.sessions.get(live.session_id), "SESSION_NOT_FOUND")
         self.calls.append((live.session_id, live.deleted))
+        if self.then:
+            await self.then()
         if self.failure:
             raise self.failure
 
@@ -90,6 +95,17 @@ async def test_turns_end_after_the_commit_and_watchers_hear_last(
     again = await live.acquire(made.session_id)
     assert again is held
     live.release(again)
+    live.release(held)
+
+
+async def test_a_restore_holds_that_came_while_the_turns_ended(
+    sessions: ManageSessions, delete_session: DeleteSession, live: LiveSessions, ends: Ends
+) -> None:
+    made = await sessions.create("", SessionChange())
+    held = await live.acquire(made.session_id)
+    ends.then = lambda: delete_session.restore(made.session_id)
+    await delete_session.delete(made.session_id)
+    live.release(await live.acquire(made.session_id))
     live.release(held)
 
 

@@ -97,6 +97,46 @@ async def test_a_turn_that_asked_for_it_ends_some_time_after_its_last_watcher(ho
     assert (await house.turns.get(reader.ack.turn_id)).state == CANCELLED
 
 
+async def test_a_queued_turn_that_asked_for_it_ends_without_being_asked_of_the_provider(house: House) -> None:
+    first = await house.send("hello")
+    call = await house.gate.next()
+    queued = await house.send("more", first.ack.session_id, on_busy="QUEUE", unwatched=True)
+    for reader in (first, queued):
+        reader.close()
+    passes(house, 0)
+    passes(house, 6)
+    async with asyncio.timeout(SECONDS):
+        while len(house.live.turns) > 1:
+            await asyncio.sleep(0)
+    assert (await house.turns.get(queued.ack.turn_id)).state == CANCELLED
+    call.end("yes")
+    await house.settled()
+    assert len(house.gate.calls) == 1
+
+
+async def test_a_turn_nobody_watches_ends_once_the_database_lets_it(house: House, weak: Weak) -> None:
+    first = await house.send("hello")
+    call = await house.gate.next()
+    queued = await house.send("more", first.ack.session_id, on_busy="QUEUE", unwatched=True)
+    for reader in (first, queued):
+        reader.close()
+    _, active = house.live.turns[queued.ack.turn_id]
+    weak.refusing = True
+    async with asyncio.timeout(SECONDS):
+        passes(house, 0)
+        passes(house, 6)
+        await weak.refused.wait()
+        while active.unwatched_since:
+            await asyncio.sleep(0)
+        weak.refusing = False
+        call.say("x")
+        passes(house, 0)
+        passes(house, 6)
+        while len(house.live.turns) > 1:
+            await asyncio.sleep(0)
+    assert (await house.turns.get(queued.ack.turn_id)).state == CANCELLED
+
+
 async def test_other_turns_go_on_without_a_watcher(house: House) -> None:
     reader = await house.send("hello")
     call = await house.gate.next()
