@@ -85,8 +85,8 @@ class Feed:
         self.failure: error_pb2.Error | None = None
         self.beat = False
         self.place: Sequence[Item] | None = None
-        """Where it stands, if that is the end of the log and it has nothing else to give: the list it was given last.
-        Watchers of a session who have the same list get the same next."""
+        """Where it stands, if that was the end of the log: the list it was given last. Watchers of a session who have
+        the same list get the same next, and may do without `take`."""
         self.turn_id = turn_id
         self._first: deque[Item] = deque()
         self._backlog: SessionLog | None = None
@@ -99,7 +99,6 @@ class Feed:
 
     def put(self, item: Item) -> None:
         """Something to give ahead of the log."""
-        self.place = None
         self._first.append(item)
 
     def begin(self, log: SessionLog) -> None:
@@ -137,6 +136,7 @@ class Feed:
         if self.after_seq < log.last_seq:
             self.wake()
         elif not self.turn_id:
+            # Neither who has to be woken again nor who has to see the end of a turn can do without.
             self.place = events
         return events
 
@@ -194,7 +194,7 @@ class Feed:
 
     def loaded(self, backlog: SessionLog | None, error: GatewayError | None = None) -> None:
         """What storage had after the cursor; the loader calls this."""
-        self._loading = self.place = None
+        self._loading = None
         self._backlog = backlog
         if error is not None:
             self.fail(error)
@@ -211,7 +211,6 @@ class Feed:
         if now - self._spoken_at >= HEARTBEAT_SECONDS:
             self._spoken_at = now
             self.beat = True
-            self.place = None
             self.wake()
 
     def close(self) -> None:
