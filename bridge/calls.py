@@ -7,7 +7,6 @@ or written: there is no task and no thread in between.
 import asyncio
 import logging
 import random
-from contextlib import suppress
 from typing import TypeVar
 
 from google.protobuf.message import Message
@@ -97,11 +96,15 @@ class GrpcLink:
             while True:
                 if self._connection is not None:
                     self._connection.close()
-                with suppress(OSError, LostError, TimeoutError):
+                try:
                     async with asyncio.timeout(DIAL_SECONDS):
                         self._connection = await self._dial()
                         await self._connection.settled
                         return self._connection
+                except (OSError, LostError, TimeoutError):
+                    pass
+                except Exception:  # a bug must not be the last dial
+                    LOG.exception("dialling the gateway failed")
                 await asyncio.sleep(wait)
                 wait = min(wait * 2, LONGEST_REDIAL_SECONDS)
         finally:

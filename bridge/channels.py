@@ -153,16 +153,19 @@ class Channels:
     def on_batch(self, batch: Sequence[Delivery]) -> None:
         """Share out what came together: a body is encoded once for each level, and each socket is written to once."""
         touched: list[Channel] = []
-        for body, size, recipients in batch:
-            if isinstance(body, ChannelClosed):
-                for number, _ in recipients:
-                    if (channel := self._open.pop(number, None)) is not None:
-                        channel.flush()
-                        channel.closed(body.reason)
-            else:
-                self._share(body, size, recipients, touched)
-        for channel in touched:
-            channel.flush()
+        try:
+            for body, size, recipients in batch:
+                if isinstance(body, ChannelClosed):
+                    for number, _ in recipients:
+                        if (channel := self._open.pop(number, None)) is not None:
+                            channel.flush()
+                            channel.closed(body.reason)
+                else:
+                    self._share(body, size, recipients, touched)
+        finally:
+            # Whatever happens: what is left here would never be written.
+            for channel in touched:
+                channel.flush()
 
     def on_lost(self) -> None:
         """Tell every open channel."""

@@ -70,7 +70,7 @@ def read_config(arguments: Sequence[str] | None = None, environment: Mapping[str
         flags.error("--tls-cert and --tls-key go together")
     if not is_loopback(given.host) and given.tls_cert is None and not given.insecure:
         flags.error(f"{given.host} is not loopback: give --tls-cert and --tls-key, or --insecure")
-    if given.gateway and not GATEWAY.fullmatch(given.gateway):
+    if given.gateway and not _is_address(given.gateway):
         flags.error(f"--gateway: {given.gateway!r} is neither unix:PATH nor host:port")
     return Config(
         host=given.host,
@@ -108,3 +108,16 @@ def _origins(flags: Flags, text: str) -> frozenset[str]:
 
 def _names(text: str) -> list[str]:
     return [name.strip() for name in text.split(",") if name.strip()]
+
+
+def _is_address(text: str) -> bool:
+    """Whether it is `unix:PATH`, or `host:port` with what can be a host and a port."""
+    if text.startswith("unix:") or not GATEWAY.fullmatch(text):
+        return bool(GATEWAY.fullmatch(text))
+    host, _, port = text.rpartition(":")
+    try:
+        # A label of a name has 63 characters at most: the event loop refuses another one at every dial.
+        host.encode("idna")
+    except UnicodeError:
+        return False
+    return int(port) <= 65535

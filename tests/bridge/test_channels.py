@@ -4,10 +4,12 @@ import json
 from typing import Any
 
 import pytest
+from google.protobuf.message import Message
 
 from agentspace.v1 import gateway_service_pb2
 from agentspace.v1.frame_pb2 import ServerFrame
 from agentspace.v1.gateway_service_pb2 import ChannelClosed, ChannelRequest
+from agentspace.v1.turn_pb2 import Heartbeat
 from bridge.channels import WINDOW_BYTES, Channel, Channels
 from bridge.closing import RESTART, UNAUTHENTICATED, Closing
 from bridge.frames import Codec
@@ -113,6 +115,23 @@ def test_a_batch_is_one_write_for_each_socket(channels: Channels) -> None:
     hidden = ServerFrame(heartbeat={"session_id": "s"})
     channels.on_batch(batch(*[([(channel.number, "r")], frame) for frame in (delta("a"), hidden, delta("b"))]))
     assert [len(texts_of(frames)) for frames in socket.writes] == [2]
+    assert [frame["delta"] for frame in socket.read()] == ["a", "b"]
+
+
+def test_a_batch_that_breaks_off_leaves_nothing_unwritten(channels: Channels, monkeypatch: pytest.MonkeyPatch) -> None:
+    channel, socket = opened(channels)
+    bad = ServerFrame(heartbeat={"session_id": "s"})
+    encode = CODECS[0].encode_tail
+
+    def breaks(body: Message) -> bytes | None:
+        if isinstance(body, Heartbeat):
+            raise OverflowError
+        return encode(body)
+
+    monkeypatch.setattr(CODECS[0], "encode_tail", breaks)
+    with pytest.raises(OverflowError):
+        channels.on_batch(batch(*[([(channel.number, "r")], frame) for frame in (delta("a"), bad)]))
+    channels.on_batch(batch(([(channel.number, "r")], delta("b"))))
     assert [frame["delta"] for frame in socket.read()] == ["a", "b"]
 
 

@@ -61,6 +61,8 @@ def test_another_origin_is_refused(capsys: pytest.CaptureFixture[str], origin: s
         (["--tls-cert", "c.pem"], ""),
         (["--gateway", "gateway.example"], ""),
         (["--gateway", "unix:"], ""),
+        (["--gateway", "gateway:65536"], ""),
+        (["--gateway", f"{'x' * 64}:3272"], ""),
     ],
 )
 def test_nonsense_is_refused(arguments: list[str], variable: str) -> None:
