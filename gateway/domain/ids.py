@@ -3,10 +3,11 @@ either."""
 
 import re
 
-from gateway.domain.error import invalid
+from gateway.domain.error import invalid, session_not_found
 
 _REFERENCE = re.compile(r"(?:agent:[^:\x00-\x1f\x7f]{1,64}:)?([A-Za-z0-9_-]{1,64})")
 _AGENT_ID = re.compile(r"[^:\x00-\x1f\x7f]{1,64}")
+_SHOWN_CHARACTERS = 200
 DEFAULT_AGENT = "default"
 
 
@@ -15,12 +16,15 @@ def session_key(agent_id: str, session_id: str) -> str:
     return f"agent:{agent_id}:{session_id}"
 
 
-def resolve_session(reference: str, field: str = "sessionId") -> str:
-    """The session id that an id or a key names. Raises INVALID_MESSAGE when it can be neither."""
+def resolve_session(reference: str) -> str:
+    """The session id that an id or a key names. Raises INVALID_MESSAGE when it is empty, and SESSION_NOT_FOUND when it
+    can be neither: whatever else a client took for one, there is no such session."""
     match = _REFERENCE.fullmatch(reference)
-    if match is None:
-        raise invalid(field, "a session id or a session key")
-    return match[1]
+    if match is not None:
+        return match[1]
+    if not reference:
+        raise invalid("sessionId", "a session id or a session key")
+    raise session_not_found(reference[:_SHOWN_CHARACTERS])
 
 
 def agent_id(given: str) -> str:

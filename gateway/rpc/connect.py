@@ -18,6 +18,7 @@ from agentspace.v1 import error_pb2, frame_pb2, gateway_service_pb2
 from gateway.domain import turn_event
 from gateway.domain.access import Credentials
 from gateway.domain.error import GatewayError, invalid
+from gateway.domain.ids import resolve_session
 from gateway.rpc.channel import Channel, Stream
 from gateway.rpc.frames import FRAME_TYPE, LEVEL, frame_bytes
 from gateway.rpc.methods import Calls, Feed, Method
@@ -220,17 +221,21 @@ class Connection:
         stream.feed = feed
         stream.wake()
 
-    def _unwatch(self, channel: Channel, request_id: str, session: str) -> None:
-        wanted = session.rsplit(":", 1)[-1]
-        for stream in tuple(channel.streams):
-            if stream.watched and stream.watched.rsplit(":", 1)[-1] == wanted:
-                self._end(stream)
+    def _unwatch(self, channel: Channel, request_id: str, reference: str) -> None:
+        try:
+            session = resolve_session(reference)
+        except GatewayError as error:
+            self._answer(channel, request_id, turn_event.error_message(error))
+            return
+        # First those that are held back: the end of a watch may start them.
         for waiting in tuple(channel.held):
-            watch = waiting[0].session_watch.session_id
-            if watch and watch.rsplit(":", 1)[-1] == wanted:
+            if _names(waiting[0].session_watch.session_id, session):
                 channel.held.remove(waiting)
                 channel.held_bytes -= waiting[1]
-        self._answer(channel, request_id, frame_pb2.SessionUnwatched(session_id=wanted))
+        for stream in tuple(channel.streams):
+            if _names(stream.watched, session):
+                self._end(stream)
+        self._answer(channel, request_id, frame_pb2.SessionUnwatched(session_id=session))
 
     def _end(self, stream: Stream) -> None:
         channel = stream.channel
@@ -351,6 +356,10 @@ def _too_large(size: int) -> tuple[Message, int]:
     )
     body = turn_event.error_message(error)
     return body, frame_bytes(body)
+
+
+def _names(reference: str, session: str) -> bool:
+    return bool(reference) and reference.rsplit(":", 1)[-1] == session
 
 
 def _closed(numbers: list[int], reason: gateway_service_pb2.CloseReason.ValueType) -> Delivery:

@@ -89,10 +89,10 @@ class ManageSessions:
         session_id = names.resolve_session(reference)
         if unknown := set(mask) - set(CHANGEABLE):
             raise invalid("updateMask", f"names out of {', '.join(CHANGEABLE)}, not {min(unknown)!r}")
-        checked = self._checked(change)
-        values = {name: getattr(checked, name) for name in CHANGEABLE if name in mask}
-        if not mask:
-            values = {name: getattr(change, name) for name in CHANGEABLE if getattr(change, name)}
+        named = [name for name in CHANGEABLE if (name in mask if mask else getattr(change, name))]
+        # What is not named is not looked at.
+        checked = self._checked(SessionChange(**{name: getattr(change, name) for name in named}))
+        values = {name: getattr(checked, name) for name in named}
 
         def work(tx: Transaction) -> Session:
             session = living_session(tx, session_id)

@@ -67,6 +67,9 @@ def read_token(token: str, listing: str, *shape: type) -> Place | None:
         place = tuple(values)
         if digest != _digest(listing, place) or [type(value) for value in place] != list(shape):
             raise _foreign()
+        for value in place:
+            # A lone surrogate would be refused by the database.
+            str(value).encode()
     except (binascii.Error, ValueError, TypeError, RecursionError):
         raise _foreign() from None
     if any(isinstance(value, int) and abs(value) > _LARGEST_INTEGER for value in place):

@@ -15,12 +15,24 @@ def test_id_and_key_name_the_same_session(session_id: str) -> None:
 
 @pytest.mark.parametrize(
     "reference",
-    ["", " ", "a b", "x" * 65, "agent:x", "agent::x", "agent:a:", "agent:a:b:c", "other:a:b", "a\n", "../a", "ä"],
+    [" ", "a b", "x" * 65, "agent:x", "agent::x", "agent:a:", "agent:a:b:c", "other:a:b", "a\n", "../a", "ä"],
 )
-def test_anything_else_is_refused(reference: str) -> None:
+def test_anything_else_names_no_session(reference: str) -> None:
     with pytest.raises(GatewayError) as caught:
-        resolve_session(reference, "keepFrom")
-    assert caught.value.metadata["field"] == "keepFrom"
+        resolve_session(reference)
+    assert (caught.value.code, caught.value.metadata["sessionId"]) == ("SESSION_NOT_FOUND", reference)
+
+
+def test_a_name_must_be_given() -> None:
+    with pytest.raises(GatewayError) as caught:
+        resolve_session("")
+    assert (caught.value.code, caught.value.metadata["field"]) == ("INVALID_MESSAGE", "sessionId")
+
+
+def test_no_more_of_a_name_is_repeated_than_anybody_reads() -> None:
+    with pytest.raises(GatewayError) as caught:
+        resolve_session("!" * 1_000_000)
+    assert len(caught.value.message) < 300
 
 
 def test_an_agent_is_default_or_a_name_that_fits_a_key() -> None:

@@ -141,7 +141,21 @@ async def test_unwatch_ends_a_watch_that_has_yet_to_begin(app: App) -> None:
         while app._live.find(name) is not None:
             await asyncio.sleep(0)
             peer.collect()
-    assert {request for _, request, _ in peer.heard} == {"a", "u"}
+    # What comes of a chat that begins now is told to nobody but who asked for it.
+    peer.say(1, "c", chat_send={"session_id": name, "content": "hello"})
+    await peer.answer(1, "c", "chat_stream_end")
+    assert {request for _, request, _ in peer.heard} == {"a", "u", "c"}
+    peer.connection.close()
+
+
+async def test_unwatch_of_what_is_no_session_says_so(app: App) -> None:
+    peer = Peer(app)
+    peer.open(1)
+    for request, named in (("a", "!" * 100_000), ("b", "")):
+        peer.say(1, request, session_unwatch={"session_id": named})
+    assert (await peer.answer(1, "a", "error")).code == error_pb2.ERROR_REASON_SESSION_NOT_FOUND
+    assert (await peer.answer(1, "b", "error")).code == error_pb2.ERROR_REASON_INVALID_MESSAGE
+    assert peer.size(1) < 2000
     peer.connection.close()
 
 

@@ -27,7 +27,7 @@ async def test_what_a_session_cannot_be_is_refused(sessions: ManageSessions) -> 
     await refused(sessions.create("", SessionChange(system_prompt="ä" * 600_000)), "INVALID_MESSAGE")
     await refused(sessions.create("", SessionChange(model="nobody/serves-this")), "MODEL_NOT_FOUND")
     await refused(sessions.get("V1StGXR8_Z5jdHi6B-myT"), "SESSION_NOT_FOUND")
-    await refused(sessions.get("no such id"), "INVALID_MESSAGE")
+    await refused(sessions.get("no such id"), "SESSION_NOT_FOUND")
     assert (await sessions.list_sessions(0, "")).items == ()
 
 
@@ -67,6 +67,13 @@ async def test_only_what_the_mask_names_changes(sessions: ManageSessions, clock:
     assert changed.updated_ms == clock.ms
     assert changed.etag != made.etag
     assert await sessions.get(made.session_id) == changed
+
+
+async def test_what_the_mask_does_not_name_is_not_looked_at(sessions: ManageSessions) -> None:
+    made = await sessions.create("", SessionChange("old", MODEL, "be kind"))
+    change = SessionChange("new", "nobody/serves-this", "x" * 2_000_000)
+    assert (await sessions.update(made.key, change, ["title"], "")).title == "new"
+    await refused(sessions.update(made.key, change, ["model"], ""), "MODEL_NOT_FOUND")
 
 
 async def test_without_a_mask_what_is_given_changes(sessions: ManageSessions) -> None:

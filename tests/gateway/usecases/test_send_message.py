@@ -43,7 +43,7 @@ async def test_the_stream_is_the_turn_from_start_to_end(house: House) -> None:
         ({"content": "x", "key": "k" * (MAX_KEY_CHARACTERS + 1)}, "INVALID_MESSAGE"),
         ({"content": "x", "model": "nobody/knows"}, "MODEL_NOT_FOUND"),
         ({"content": "x", "session": "V1StGXR8_Z5jdHi6B-myT"}, "SESSION_NOT_FOUND"),
-        ({"content": "x", "session": "not a name"}, "INVALID_MESSAGE"),
+        ({"content": "x", "session": "not a name"}, "SESSION_NOT_FOUND"),
     ],
 )
 async def test_what_is_refused_leaves_nothing(house: House, how: dict[str, str], code: str) -> None:
