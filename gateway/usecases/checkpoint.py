@@ -42,11 +42,13 @@ class Checkpoints:
             except TimeoutError:
                 pass
             self._full.clear()
-            await self.save()
+            if not await self.save():
+                # Nobody hurries a database that refuses.
+                await asyncio.sleep(INTERVAL_SECONDS)
 
-    async def save(self) -> None:
-        """Store what every running turn has gained since its last checkpoint. A failure is logged and made good by the
-        next."""
+    async def save(self) -> bool:
+        """Store what every running turn has gained since its last checkpoint. A failure, False, is logged and made good
+        by the next."""
         try:
             async with self._lock:
                 await self._store_gains([live for live in self._live if _has_gained(live)])
@@ -54,6 +56,9 @@ class Checkpoints:
             _logger.warning("checkpoint failed: %s", error.message)
         except Exception:  # a bug of one turn must not be the end of all checkpoints
             _logger.exception("checkpoint failed")
+        else:
+            return True
+        return False
 
     async def save_with(self, live: LiveSession, work: Callable[[Transaction], None]) -> None:
         """Do `work` and store what the session's running turn has gained, so that every event up to now is stored

@@ -7,6 +7,7 @@ read from storage, a few turns at a time, as the same events.
 """
 
 import asyncio
+import logging
 from collections import deque
 from collections.abc import Callable, Coroutine, Sequence
 from typing import Any
@@ -34,6 +35,8 @@ Item = (
     | turn_pb2.Heartbeat
 )
 """What a feed gives: events and what introduces them."""
+
+_logger = logging.getLogger(__name__)
 
 Load = Callable[["Feed"], Coroutine[Any, Any, None]]
 Spawn = Callable[[Coroutine[Any, Any, None]], "asyncio.Task[None]"]
@@ -298,6 +301,9 @@ class WatchSession:
             backlog = await self._store.read(lambda tx: replay(tx, live.session_id, epoch, after_seq, floor))
         except GatewayError as error:
             feed.loaded(None, error)
+        except Exception:  # a bug must end the watch, not leave it waiting
+            _logger.exception("the events of session %s after %d could not be read", live.session_id, after_seq)
+            feed.loaded(None, GatewayError(error_pb2.ERROR_REASON_INTERNAL, "the gateway failed; its log says why"))
         else:
             feed.loaded(backlog)
 

@@ -2,6 +2,8 @@
 
 import asyncio
 
+import pytest
+
 from gateway.domain.turn import INTERRUPTED
 from gateway.domain.turn_log import THINKING
 from gateway.domain.usage import TokenCounts
@@ -153,3 +155,28 @@ async def test_a_turn_that_cannot_be_stored_does_not_end_all_checkpoints(house: 
     kept = await stored(house, reader.ack.turn_id)
     assert kept is not None
     assert kept.content[0].text == "text"
+
+
+async def test_a_database_that_refuses_is_not_asked_for_every_delta(
+    house: House, weak: Weak, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(checkpoint, "INTERVAL_SECONDS", SECONDS)
+    await house.send("hello")
+    call = await house.gate.next()
+    weak.refusing = True
+    tries = 0
+    save = house.checkpoints.save
+
+    async def counted() -> bool:
+        nonlocal tries
+        tries += 1
+        return await save()
+
+    monkeypatch.setattr(house.checkpoints, "save", counted)
+    house.spawn(house.checkpoints.run())
+    for _ in range(20):
+        call.say("x" * (checkpoint.UNSAVED_CHARACTERS + 1))
+        for _ in range(5):
+            await asyncio.sleep(0)
+    assert tries == 1
+    weak.refusing = False

@@ -145,6 +145,21 @@ async def test_nothing_is_said_of_a_database_that_fails_but_its_error(
     assert isinstance(watcher.last, error_pb2.Error)
 
 
+async def test_a_bug_ends_the_watch_and_does_not_leave_it_waiting(
+    house: House, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    done = await house.answered("one", "1")
+    watcher = await house.watch(done.ack.session_id, 1, 0)
+
+    async def breaks(work: object) -> object:
+        raise OverflowError
+
+    monkeypatch.setattr(house.store, "read", breaks)
+    await watcher.all()
+    assert watcher.last.code == error_pb2.ERROR_REASON_INTERNAL
+    assert "OverflowError" in caplog.text
+
+
 async def test_a_feed_is_quiet_until_a_beat_is_due(house: House) -> None:
     done = await house.answered("one", "1")
     watcher = await house.watch(done.ack.session_id)
