@@ -28,7 +28,7 @@ from agentspace.v1 import session_pb2 as agentspace_dot_v1_dot_session__pb2
 from google.protobuf import field_mask_pb2 as google_dot_protobuf_dot_field__mask__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n#agentspace/v1/session_service.proto\x12\ragentspace.v1\x1a\x1f\x61gentspace/v1/annotations.proto\x1a\x1b\x61gentspace/v1/message.proto\x1a\x1b\x61gentspace/v1/session.proto\x1a google/protobuf/field_mask.proto\"\x82\x01\n\x14\x43reateSessionRequest\x12\x19\n\x08\x61gent_id\x18\x01 \x01(\tR\x07\x61gentId\x12\x14\n\x05model\x18\x02 \x01(\tR\x05model\x12\x14\n\x05title\x18\x03 \x01(\tR\x05title\x12#\n\rsystem_prompt\x18\x04 \x01(\tR\x0csystemPrompt\"I\n\x15\x43reateSessionResponse\x12\x30\n\x07session\x18\x01 \x01(\x0b\x32\x16.agentspace.v1.SessionR\x07session\":\n\x11GetSessionRequest\x12%\n\nsession_id\x18\x01 \x01(\tB\x06\x92\xb5\x18\x02\x10\x01R\tsessionId\"F\n\x12GetSessionResponse\x12\x30\n\x07session\x18\x01 \x01(\x0b\x32\x16.agentspace.v1.SessionR\x07session\"\xa9\x01\n\x13ListSessionsRequest\x12&\n\tpage_size\x18\x01 \x01(\x05\x42\t\x92\xb5\x18\x05\x08\x02\x18\xe8\x07R\x08pageSize\x12%\n\npage_token\x18\x02 \x01(\tB\x06\x92\xb5\x18\x02\x08\x02R\tpageToken\x12!\n\x08\x61gent_id\x18\x03 \x01(\tB\x06\x92\xb5\x18\x02\x08\x02R\x07\x61gentId\x12 \n\x07\x64\x65leted\x18\x04 \x01(\x08\x42\x06\x92\xb5\x18\x02\x08\x02R\x07\x64\x65leted\"z\n\x14ListSessionsResponse\x12\x32\n\x08sessions\x18\x01 \x03(\x0b\x32\x16.agentspace.v1.SessionR\x08sessions\x12.\n\x0fnext_page_token\x18\x02 \x01(\tB\x06\x92\xb5\x18\x02\x08\x02R\rnextPageToken\"\xce\x01\n\x14UpdateSessionRequest\x12%\n\nsession_id\x18\x01 \x01(\tB\x06\x92\xb5\x18\x02\x10\x01R\tsessionId\x12>\n\x07session\x18\x02 \x01(\x0b\x32\x1c.agentspace.v1.SessionChangeB\x06\x92\xb5\x18\x02\x10\x01R\x07session\x12;\n\x0bupdate_mask\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.FieldMaskR\nupdateMask\x12\x12\n\x04\x65tag\x18\x04 \x01(\tR\x04\x65tag\"`\n\rSessionChange\x12\x14\n\x05title\x18\x01 \x01(\tR\x05title\x12\x14\n\x05model\x18\x02 \x01(\tR\x05model\x12#\n\rsystem_prompt\x18\x03 \x01(\tR\x0csystemPrompt\"I\n\x15UpdateSessionResponse\x12\x30\n\x07session\x18\x01 \x01(\x0b\x32\x16.agentspace.v1.SessionR\x07session\"=\n\x14\x44\x65leteSessionRequest\x12%\n\nsession_id\x18\x01 \x01(\tB\x06\x92\xb5\x18\x02\x10\x01R\tsessionId\"I\n\x15\x44\x65leteSessionResponse\x12\x30\n\x07session\x18\x01 \x01(\x0b\x32\x16.agentspace.v1.SessionR\x07session\">\n\x15RestoreSessionRequest\x12%\n\nsession_id\x18\x01 \x01(\tB\x06\x92\xb5\x18\x02\x10\x01R\tsessionId\"J\n\x16RestoreSessionResponse\x12\x30\n\x07session\x18\x01 \x01(\x0b\x32\x16.agentspace.v1.SessionR\x07session\"p\n\x12\x46orkSessionRequest\x12%\n\nsession_id\x18\x01 \x01(\tB\x06\x92\xb5\x18\x02\x10\x01R\tsessionId\x12\x1d\n\nmessage_id\x18\x02 \x01(\tR\tmessageId\x12\x14\n\x05title\x18\x03 \x01(\tR\x05title\"G\n\x13\x46orkSessionResponse\x12\x30\n\x07session\x18\x01 \x01(\x0b\x32\x16.agentspace.v1.SessionR\x07session\"\x91\x01\n\x15\x43ompactSessionRequest\x12%\n\nsession_id\x18\x01 \x01(\tB\x06\x92\xb5\x18\x02\x10\x01R\tsessionId\x12 \n\x07summary\x18\x02 \x01(\tB\x06\x92\xb5\x18\x02\x10\x01R\x07summary\x12/\n\x14keep_from_message_id\x18\x03 \x01(\tR\x11keepFromMessageId\"J\n\x16\x43ompactSessionResponse\x12\x30\n\x07session\x18\x01 \x01(\x0b\x32\x16.agentspace.v1.SessionR\x07session\"\xbb\x01\n\x13ListMessagesRequest\x12%\n\nsession_id\x18\x01 \x01(\tB\x06\x92\xb5\x18\x02\x10\x01R\tsessionId\x12\x1b\n\tpage_size\x18\x02 \x01(\x05R\x08pageSize\x12\x1d\n\npage_token\x18\x03 \x01(\tR\tpageToken\x12!\n\x0cnewest_first\x18\x04 \x01(\x08R\x0bnewestFirst\x12\x1e\n\ngeneration\x18\x05 \x01(\x03R\ngeneration\"r\n\x14ListMessagesResponse\x12\x32\n\x08messages\x18\x01 \x03(\x0b\x32\x16.agentspace.v1.MessageR\x08messages\x12&\n\x0fnext_page_token\x18\x02 \x01(\tR\rnextPageToken2\xe2\x08\n\x0eSessionService\x12z\n\rCreateSession\x12#.agentspace.v1.CreateSessionRequest\x1a$.agentspace.v1.CreateSessionResponse\"\x1e\x8a\xb5\x18\x1a\n\x0esession.create\x12\x08sessions\x12q\n\nGetSession\x12 .agentspace.v1.GetSessionRequest\x1a!.agentspace.v1.GetSessionResponse\"\x1e\x90\x02\x01\x8a\xb5\x18\x17\n\x0bsession.get\x12\x08sessions\x12x\n\x0cListSessions\x12\".agentspace.v1.ListSessionsRequest\x1a#.agentspace.v1.ListSessionsResponse\"\x1f\x90\x02\x01\x8a\xb5\x18\x18\n\x0csession.list\x12\x08sessions\x12z\n\rUpdateSession\x12#.agentspace.v1.UpdateSessionRequest\x1a$.agentspace.v1.UpdateSessionResponse\"\x1e\x8a\xb5\x18\x1a\n\x0esession.update\x12\x08sessions\x12z\n\rDeleteSession\x12#.agentspace.v1.DeleteSessionRequest\x1a$.agentspace.v1.DeleteSessionResponse\"\x1e\x8a\xb5\x18\x1a\n\x0esession.delete\x12\x08sessions\x12~\n\x0eRestoreSession\x12$.agentspace.v1.RestoreSessionRequest\x1a%.agentspace.v1.RestoreSessionResponse\"\x1f\x8a\xb5\x18\x1b\n\x0fsession.restore\x12\x08sessions\x12r\n\x0b\x46orkSession\x12!.agentspace.v1.ForkSessionRequest\x1a\".agentspace.v1.ForkSessionResponse\"\x1c\x8a\xb5\x18\x18\n\x0csession.fork\x12\x08sessions\x12~\n\x0e\x43ompactSession\x12$.agentspace.v1.CompactSessionRequest\x1a%.agentspace.v1.CompactSessionResponse\"\x1f\x8a\xb5\x18\x1b\n\x0fsession.compact\x12\x08sessions\x12{\n\x0cListMessages\x12\".agentspace.v1.ListMessagesRequest\x1a#.agentspace.v1.ListMessagesResponse\"\"\x90\x02\x01\x8a\xb5\x18\x1b\n\x0fsession.history\x12\x08sessionsBn\n\x11\x64\x65v.agentspace.v1P\x01Z&agentspace.dev/gateway/v1;agentspacev1\xaa\x02\rAgentSpace.V1\xca\x02\rAgentSpace\\V1\xea\x02\x0e\x41gentSpace::V1b\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n#agentspace/v1/session_service.proto\x12\ragentspace.v1\x1a\x1f\x61gentspace/v1/annotations.proto\x1a\x1b\x61gentspace/v1/message.proto\x1a\x1b\x61gentspace/v1/session.proto\x1a google/protobuf/field_mask.proto\"\x82\x01\n\x14\x43reateSessionRequest\x12\x19\n\x08\x61gent_id\x18\x01 \x01(\tR\x07\x61gentId\x12\x14\n\x05model\x18\x02 \x01(\tR\x05model\x12\x14\n\x05title\x18\x03 \x01(\tR\x05title\x12#\n\rsystem_prompt\x18\x04 \x01(\tR\x0csystemPrompt\"I\n\x15\x43reateSessionResponse\x12\x30\n\x07session\x18\x01 \x01(\x0b\x32\x16.agentspace.v1.SessionR\x07session\":\n\x11GetSessionRequest\x12%\n\nsession_id\x18\x01 \x01(\tB\x06\x92\xb5\x18\x02\x10\x01R\tsessionId\"F\n\x12GetSessionResponse\x12\x30\n\x07session\x18\x01 \x01(\x0b\x32\x16.agentspace.v1.SessionR\x07session\"\xe9\x01\n\x13ListSessionsRequest\x12&\n\tpage_size\x18\x01 \x01(\x05\x42\t\x92\xb5\x18\x05\x08\x02\x18\xe8\x07R\x08pageSize\x12%\n\npage_token\x18\x02 \x01(\tB\x06\x92\xb5\x18\x02\x08\x02R\tpageToken\x12!\n\x08\x61gent_id\x18\x03 \x01(\tB\x06\x92\xb5\x18\x02\x08\x02R\x07\x61gentId\x12 \n\x07\x64\x65leted\x18\x04 \x01(\x08\x42\x06\x92\xb5\x18\x02\x08\x02R\x07\x64\x65leted\x12>\n\x16without_system_prompts\x18\x05 \x01(\x08\x42\x08\x92\xb5\x18\x04\x08\x02\x18\x01R\x14withoutSystemPrompts\"z\n\x14ListSessionsResponse\x12\x32\n\x08sessions\x18\x01 \x03(\x0b\x32\x16.agentspace.v1.SessionR\x08sessions\x12.\n\x0fnext_page_token\x18\x02 \x01(\tB\x06\x92\xb5\x18\x02\x08\x02R\rnextPageToken\"\xce\x01\n\x14UpdateSessionRequest\x12%\n\nsession_id\x18\x01 \x01(\tB\x06\x92\xb5\x18\x02\x10\x01R\tsessionId\x12>\n\x07session\x18\x02 \x01(\x0b\x32\x1c.agentspace.v1.SessionChangeB\x06\x92\xb5\x18\x02\x10\x01R\x07session\x12;\n\x0bupdate_mask\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.FieldMaskR\nupdateMask\x12\x12\n\x04\x65tag\x18\x04 \x01(\tR\x04\x65tag\"`\n\rSessionChange\x12\x14\n\x05title\x18\x01 \x01(\tR\x05title\x12\x14\n\x05model\x18\x02 \x01(\tR\x05model\x12#\n\rsystem_prompt\x18\x03 \x01(\tR\x0csystemPrompt\"I\n\x15UpdateSessionResponse\x12\x30\n\x07session\x18\x01 \x01(\x0b\x32\x16.agentspace.v1.SessionR\x07session\"=\n\x14\x44\x65leteSessionRequest\x12%\n\nsession_id\x18\x01 \x01(\tB\x06\x92\xb5\x18\x02\x10\x01R\tsessionId\"I\n\x15\x44\x65leteSessionResponse\x12\x30\n\x07session\x18\x01 \x01(\x0b\x32\x16.agentspace.v1.SessionR\x07session\">\n\x15RestoreSessionRequest\x12%\n\nsession_id\x18\x01 \x01(\tB\x06\x92\xb5\x18\x02\x10\x01R\tsessionId\"J\n\x16RestoreSessionResponse\x12\x30\n\x07session\x18\x01 \x01(\x0b\x32\x16.agentspace.v1.SessionR\x07session\"p\n\x12\x46orkSessionRequest\x12%\n\nsession_id\x18\x01 \x01(\tB\x06\x92\xb5\x18\x02\x10\x01R\tsessionId\x12\x1d\n\nmessage_id\x18\x02 \x01(\tR\tmessageId\x12\x14\n\x05title\x18\x03 \x01(\tR\x05title\"G\n\x13\x46orkSessionResponse\x12\x30\n\x07session\x18\x01 \x01(\x0b\x32\x16.agentspace.v1.SessionR\x07session\"\x91\x01\n\x15\x43ompactSessionRequest\x12%\n\nsession_id\x18\x01 \x01(\tB\x06\x92\xb5\x18\x02\x10\x01R\tsessionId\x12 \n\x07summary\x18\x02 \x01(\tB\x06\x92\xb5\x18\x02\x10\x01R\x07summary\x12/\n\x14keep_from_message_id\x18\x03 \x01(\tR\x11keepFromMessageId\"J\n\x16\x43ompactSessionResponse\x12\x30\n\x07session\x18\x01 \x01(\x0b\x32\x16.agentspace.v1.SessionR\x07session\"\xbb\x01\n\x13ListMessagesRequest\x12%\n\nsession_id\x18\x01 \x01(\tB\x06\x92\xb5\x18\x02\x10\x01R\tsessionId\x12\x1b\n\tpage_size\x18\x02 \x01(\x05R\x08pageSize\x12\x1d\n\npage_token\x18\x03 \x01(\tR\tpageToken\x12!\n\x0cnewest_first\x18\x04 \x01(\x08R\x0bnewestFirst\x12\x1e\n\ngeneration\x18\x05 \x01(\x03R\ngeneration\"r\n\x14ListMessagesResponse\x12\x32\n\x08messages\x18\x01 \x03(\x0b\x32\x16.agentspace.v1.MessageR\x08messages\x12&\n\x0fnext_page_token\x18\x02 \x01(\tR\rnextPageToken2\xe2\x08\n\x0eSessionService\x12z\n\rCreateSession\x12#.agentspace.v1.CreateSessionRequest\x1a$.agentspace.v1.CreateSessionResponse\"\x1e\x8a\xb5\x18\x1a\n\x0esession.create\x12\x08sessions\x12q\n\nGetSession\x12 .agentspace.v1.GetSessionRequest\x1a!.agentspace.v1.GetSessionResponse\"\x1e\x90\x02\x01\x8a\xb5\x18\x17\n\x0bsession.get\x12\x08sessions\x12x\n\x0cListSessions\x12\".agentspace.v1.ListSessionsRequest\x1a#.agentspace.v1.ListSessionsResponse\"\x1f\x90\x02\x01\x8a\xb5\x18\x18\n\x0csession.list\x12\x08sessions\x12z\n\rUpdateSession\x12#.agentspace.v1.UpdateSessionRequest\x1a$.agentspace.v1.UpdateSessionResponse\"\x1e\x8a\xb5\x18\x1a\n\x0esession.update\x12\x08sessions\x12z\n\rDeleteSession\x12#.agentspace.v1.DeleteSessionRequest\x1a$.agentspace.v1.DeleteSessionResponse\"\x1e\x8a\xb5\x18\x1a\n\x0esession.delete\x12\x08sessions\x12~\n\x0eRestoreSession\x12$.agentspace.v1.RestoreSessionRequest\x1a%.agentspace.v1.RestoreSessionResponse\"\x1f\x8a\xb5\x18\x1b\n\x0fsession.restore\x12\x08sessions\x12r\n\x0b\x46orkSession\x12!.agentspace.v1.ForkSessionRequest\x1a\".agentspace.v1.ForkSessionResponse\"\x1c\x8a\xb5\x18\x18\n\x0csession.fork\x12\x08sessions\x12~\n\x0e\x43ompactSession\x12$.agentspace.v1.CompactSessionRequest\x1a%.agentspace.v1.CompactSessionResponse\"\x1f\x8a\xb5\x18\x1b\n\x0fsession.compact\x12\x08sessions\x12{\n\x0cListMessages\x12\".agentspace.v1.ListMessagesRequest\x1a#.agentspace.v1.ListMessagesResponse\"\"\x90\x02\x01\x8a\xb5\x18\x1b\n\x0fsession.history\x12\x08sessionsBn\n\x11\x64\x65v.agentspace.v1P\x01Z&agentspace.dev/gateway/v1;agentspacev1\xaa\x02\rAgentSpace.V1\xca\x02\rAgentSpace\\V1\xea\x02\x0e\x41gentSpace::V1b\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -46,6 +46,8 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_LISTSESSIONSREQUEST'].fields_by_name['agent_id']._serialized_options = b'\222\265\030\002\010\002'
   _globals['_LISTSESSIONSREQUEST'].fields_by_name['deleted']._loaded_options = None
   _globals['_LISTSESSIONSREQUEST'].fields_by_name['deleted']._serialized_options = b'\222\265\030\002\010\002'
+  _globals['_LISTSESSIONSREQUEST'].fields_by_name['without_system_prompts']._loaded_options = None
+  _globals['_LISTSESSIONSREQUEST'].fields_by_name['without_system_prompts']._serialized_options = b'\222\265\030\004\010\002\030\001'
   _globals['_LISTSESSIONSRESPONSE'].fields_by_name['next_page_token']._loaded_options = None
   _globals['_LISTSESSIONSRESPONSE'].fields_by_name['next_page_token']._serialized_options = b'\222\265\030\002\010\002'
   _globals['_UPDATESESSIONREQUEST'].fields_by_name['session_id']._loaded_options = None
@@ -91,35 +93,35 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_GETSESSIONRESPONSE']._serialized_start=447
   _globals['_GETSESSIONRESPONSE']._serialized_end=517
   _globals['_LISTSESSIONSREQUEST']._serialized_start=520
-  _globals['_LISTSESSIONSREQUEST']._serialized_end=689
-  _globals['_LISTSESSIONSRESPONSE']._serialized_start=691
-  _globals['_LISTSESSIONSRESPONSE']._serialized_end=813
-  _globals['_UPDATESESSIONREQUEST']._serialized_start=816
-  _globals['_UPDATESESSIONREQUEST']._serialized_end=1022
-  _globals['_SESSIONCHANGE']._serialized_start=1024
-  _globals['_SESSIONCHANGE']._serialized_end=1120
-  _globals['_UPDATESESSIONRESPONSE']._serialized_start=1122
-  _globals['_UPDATESESSIONRESPONSE']._serialized_end=1195
-  _globals['_DELETESESSIONREQUEST']._serialized_start=1197
-  _globals['_DELETESESSIONREQUEST']._serialized_end=1258
-  _globals['_DELETESESSIONRESPONSE']._serialized_start=1260
-  _globals['_DELETESESSIONRESPONSE']._serialized_end=1333
-  _globals['_RESTORESESSIONREQUEST']._serialized_start=1335
-  _globals['_RESTORESESSIONREQUEST']._serialized_end=1397
-  _globals['_RESTORESESSIONRESPONSE']._serialized_start=1399
-  _globals['_RESTORESESSIONRESPONSE']._serialized_end=1473
-  _globals['_FORKSESSIONREQUEST']._serialized_start=1475
-  _globals['_FORKSESSIONREQUEST']._serialized_end=1587
-  _globals['_FORKSESSIONRESPONSE']._serialized_start=1589
-  _globals['_FORKSESSIONRESPONSE']._serialized_end=1660
-  _globals['_COMPACTSESSIONREQUEST']._serialized_start=1663
-  _globals['_COMPACTSESSIONREQUEST']._serialized_end=1808
-  _globals['_COMPACTSESSIONRESPONSE']._serialized_start=1810
-  _globals['_COMPACTSESSIONRESPONSE']._serialized_end=1884
-  _globals['_LISTMESSAGESREQUEST']._serialized_start=1887
-  _globals['_LISTMESSAGESREQUEST']._serialized_end=2074
-  _globals['_LISTMESSAGESRESPONSE']._serialized_start=2076
-  _globals['_LISTMESSAGESRESPONSE']._serialized_end=2190
-  _globals['_SESSIONSERVICE']._serialized_start=2193
-  _globals['_SESSIONSERVICE']._serialized_end=3315
+  _globals['_LISTSESSIONSREQUEST']._serialized_end=753
+  _globals['_LISTSESSIONSRESPONSE']._serialized_start=755
+  _globals['_LISTSESSIONSRESPONSE']._serialized_end=877
+  _globals['_UPDATESESSIONREQUEST']._serialized_start=880
+  _globals['_UPDATESESSIONREQUEST']._serialized_end=1086
+  _globals['_SESSIONCHANGE']._serialized_start=1088
+  _globals['_SESSIONCHANGE']._serialized_end=1184
+  _globals['_UPDATESESSIONRESPONSE']._serialized_start=1186
+  _globals['_UPDATESESSIONRESPONSE']._serialized_end=1259
+  _globals['_DELETESESSIONREQUEST']._serialized_start=1261
+  _globals['_DELETESESSIONREQUEST']._serialized_end=1322
+  _globals['_DELETESESSIONRESPONSE']._serialized_start=1324
+  _globals['_DELETESESSIONRESPONSE']._serialized_end=1397
+  _globals['_RESTORESESSIONREQUEST']._serialized_start=1399
+  _globals['_RESTORESESSIONREQUEST']._serialized_end=1461
+  _globals['_RESTORESESSIONRESPONSE']._serialized_start=1463
+  _globals['_RESTORESESSIONRESPONSE']._serialized_end=1537
+  _globals['_FORKSESSIONREQUEST']._serialized_start=1539
+  _globals['_FORKSESSIONREQUEST']._serialized_end=1651
+  _globals['_FORKSESSIONRESPONSE']._serialized_start=1653
+  _globals['_FORKSESSIONRESPONSE']._serialized_end=1724
+  _globals['_COMPACTSESSIONREQUEST']._serialized_start=1727
+  _globals['_COMPACTSESSIONREQUEST']._serialized_end=1872
+  _globals['_COMPACTSESSIONRESPONSE']._serialized_start=1874
+  _globals['_COMPACTSESSIONRESPONSE']._serialized_end=1948
+  _globals['_LISTMESSAGESREQUEST']._serialized_start=1951
+  _globals['_LISTMESSAGESREQUEST']._serialized_end=2138
+  _globals['_LISTMESSAGESRESPONSE']._serialized_start=2140
+  _globals['_LISTMESSAGESRESPONSE']._serialized_end=2254
+  _globals['_SESSIONSERVICE']._serialized_start=2257
+  _globals['_SESSIONSERVICE']._serialized_end=3379
 # @@protoc_insertion_point(module_scope)

@@ -135,14 +135,17 @@ class ListSessionsRequest(_message.Message):
     PAGE_TOKEN_FIELD_NUMBER: _builtins.int
     AGENT_ID_FIELD_NUMBER: _builtins.int
     DELETED_FIELD_NUMBER: _builtins.int
+    WITHOUT_SYSTEM_PROMPTS_FIELD_NUMBER: _builtins.int
     page_size: _builtins.int
-    """At most so many; 0 means 50, more than 1000 means 1000. Negative is INVALID_MESSAGE."""
+    """At most so many; 0 means 50, more than 1000 means 1000. Negative is INVALID_MESSAGE. A client of level 1 gets the newest 1000."""
     page_token: _builtins.str
     """From the response before; empty for the first page."""
     agent_id: _builtins.str
     """Only this agent's sessions. Empty: all. Must be the same on every page."""
     deleted: _builtins.bool
     """Deleted sessions instead of the living ones. Must be the same on every page."""
+    without_system_prompts: _builtins.bool
+    """Leave out the sessions' system prompts, which can be long: then pages of many sessions do not end early. Level 1 does not have them."""
     def __init__(
         self,
         *,
@@ -150,10 +153,11 @@ class ListSessionsRequest(_message.Message):
         page_token: _builtins.str = ...,
         agent_id: _builtins.str = ...,
         deleted: _builtins.bool = ...,
+        without_system_prompts: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["agent_id", b"agent_id", "deleted", b"deleted", "page_size", b"page_size", "page_token", b"page_token"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["agent_id", b"agent_id", "deleted", b"deleted", "page_size", b"page_size", "page_token", b"page_token", "without_system_prompts", b"without_system_prompts"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

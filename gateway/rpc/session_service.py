@@ -34,7 +34,11 @@ class SessionService:
     async def list_sessions(self, request: pb.ListSessionsRequest, caller: Principal) -> pb.ListSessionsResponse:
         """Page through sessions."""
         page = await self._manage.list_sessions(
-            request.page_size, request.page_token, agent_id=request.agent_id, deleted=request.deleted
+            request.page_size,
+            request.page_token,
+            agent_id=request.agent_id,
+            deleted=request.deleted,
+            prompts=not request.without_system_prompts,
         )
         response = pb.ListSessionsResponse(next_page_token=page.next_page_token)
         for session in page.items:

@@ -11,7 +11,7 @@ from gateway.storage.numbers import Numbers
 from gateway.storage.packing import dump_blocks, load_blocks
 from gateway.storage.statement import Link, Row, Statement, limited, value
 from gateway.storage.tables import messages, sessions
-from gateway.usecases.ports import PAGE_CHARACTERS
+from gateway.usecases.ports import PAGE_BYTES
 
 _c = messages.c
 _FIELDS = ("message_id", "turn_id", "role", "model", "created_ms", "blocks")
@@ -98,10 +98,17 @@ class SqlMessages:
         return [_message(session_id, row) for row in self._link.all(_HISTORY, session_id)]
 
     def page(
-        self, session_id: str, *, after: int | None, limit: int, newest_first: bool, generation: int
+        self,
+        session_id: str,
+        *,
+        after: int | None,
+        limit: int,
+        newest_first: bool,
+        generation: int,
+        room: int = PAGE_BYTES,
     ) -> tuple[list[Message], bool]:
-        """A page, and whether more follow; `after` is the position of the last one seen; generation 0 is the present
-        one."""
+        """A page of about `room` bytes at most, and whether more follow; `after` is the position of the last one seen;
+        generation 0 is the present one."""
         start = after if after is not None else (_END if newest_first else -1)
         if generation:
             paged = _PAGE_OF_GENERATION[newest_first]
@@ -109,12 +116,11 @@ class SqlMessages:
         else:
             rows = self._link.each(_PAGE[newest_first], session_id, start, limit + 1)
         page: list[Message] = []
-        room = PAGE_CHARACTERS
         for row in rows:
             if len(page) == limit or room <= 0:
                 return page, True
             page.append(_message(session_id, row))
-            room -= len(row[_BLOCKS])
+            room -= len(row[_BLOCKS].encode())
         return page, False
 
     def replace_before(self, session_id: str, position: int, generation: int) -> int:

@@ -1,16 +1,14 @@
 """Sessions in a transaction: the port `Sessions` over their table. Called by use cases, through transaction."""
 
-from collections.abc import Iterator
-
 from sqlalchemy import insert, literal_column, select, tuple_, update
 from sqlalchemy.sql.elements import TextClause
 
 from gateway.domain.error import session_not_found
 from gateway.domain.session import Session
 from gateway.storage.numbers import Numbers
-from gateway.storage.statement import Link, Row, Statement, limited, value
+from gateway.storage.statement import Link, Statement, limited, value
 from gateway.storage.tables import DELETED, LIVE, sessions
-from gateway.usecases.ports import PROMPTS_CHARACTERS
+from gateway.usecases.ports import PROMPTS_BYTES
 
 _c = sessions.c
 _FIELDS = (
@@ -19,6 +17,9 @@ _FIELDS = (
 )
 _CHANGING = "agent_id model created_ms updated_ms title system_prompt revision deleted_ms forked_from"
 _SELECT = select(*(_c[name] for name in _FIELDS.split()))
+_SELECT_WITHOUT_PROMPTS = select(
+    *(literal_column("''") if name == "system_prompt" else _c[name] for name in _FIELDS.split())
+).select_from(sessions)
 _BY_ID = _c.session_id == value("session_id")
 _BY_NO = _c.session_no == value("session_no")
 
@@ -65,9 +66,9 @@ _SET_GENERATION = Statement(
 )
 
 
-def _page(which: TextClause, *, of_agent: bool) -> Statement:
+def _page(which: TextClause, *, of_agent: bool, prompts: bool) -> Statement:
     below = tuple_(_c.created_ms, _c.session_id) < tuple_(value("created_ms"), value("session_id"))
-    page = _SELECT.where(which)
+    page = (_SELECT if prompts else _SELECT_WITHOUT_PROMPTS).where(which)
     if of_agent:
         page = page.where(_c.agent_id == value("agent_id"))
     return Statement(
@@ -77,9 +78,10 @@ def _page(which: TextClause, *, of_agent: bool) -> Statement:
 
 
 _PAGES = {
-    (which is DELETED, of_agent): _page(which, of_agent=of_agent)
+    (which is DELETED, of_agent, prompts): _page(which, of_agent=of_agent, prompts=prompts)
     for which in (LIVE, DELETED)
     for of_agent in (False, True)
+    for prompts in (False, True)
 }
 _SYSTEM_PROMPT = _FIELDS.split().index("system_prompt")
 _END = (2**63 - 1, "")
@@ -139,24 +141,20 @@ class SqlSessions:
         )
 
     def page(
-        self, *, after: tuple[int, str] | None, limit: int, agent_id: str, deleted: bool
+        self, *, after: tuple[int, str] | None, limit: int, agent_id: str, deleted: bool, prompts: bool = True
     ) -> tuple[list[Session], bool]:
         """A page, newest first by (created_ms, session_id), of those below `after`: the deleted ones or the living;
-        and whether more follow."""
-        rows = self._rows(after, limit + 1, agent_id, deleted=deleted)
+        and whether more follow. Without `prompts` theirs are empty."""
+        agent = (agent_id,) if agent_id else ()
+        rows = self._link.each(_PAGES[deleted, bool(agent_id), prompts], *agent, *(after or _END), limit + 1)
         page: list[Session] = []
-        room = PROMPTS_CHARACTERS
+        room = PROMPTS_BYTES
         for row in rows:
             if len(page) == limit or room <= 0:
                 return page, True
             page.append(Session(*row))
-            room -= len(row[_SYSTEM_PROMPT])
+            room -= len(row[_SYSTEM_PROMPT].encode())
         return page, False
-
-    def _rows(self, after: tuple[int, str] | None, limit: int, agent_id: str, *, deleted: bool) -> Iterator[Row]:
-        statement = _PAGES[deleted, bool(agent_id)]
-        agent = (agent_id,) if agent_id else ()
-        return self._link.each(statement, *agent, *(after or _END), limit)
 
     def touch(self, session_id: str, updated_ms: int, position: tuple[int, int] | None = None) -> None:
         """Set updated_ms and count one message more; also sets `position`, (epoch, last_seq), in the same step."""

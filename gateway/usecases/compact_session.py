@@ -42,7 +42,7 @@ class CompactSession:
         try:
             async with held(live):
                 session = await self._store.write(lambda tx: self._replace(tx, live.session_id, summary, keep_from))
-                live.log = SessionLog(session.epoch, session.last_seq)
+                live.log, live.log_is_whole = SessionLog(session.epoch, session.last_seq), False
                 live.notify()
                 return session
         finally:

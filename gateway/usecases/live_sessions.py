@@ -92,6 +92,7 @@ class LiveSession:
         "deletion",
         "lock",
         "log",
+        "log_is_whole",
         "queued",
         "running",
         "session_id",
@@ -103,6 +104,8 @@ class LiveSession:
     def __init__(self, session_id: str, epoch: int, last_seq: int) -> None:
         self.session_id = session_id
         self.log = SessionLog(epoch, last_seq)
+        self.log_is_whole = True
+        """The events from the first on tell the whole history: it is no fork and was never compacted."""
         self.lock = asyncio.Lock()
         self.running: ActiveTurn | None = None
         self.queued: list[ActiveTurn] = []
@@ -176,6 +179,7 @@ class LiveSessions:
         live = self._sessions.get(session.session_id)
         if live is None:
             live = LiveSession(session.session_id, session.epoch, session.last_seq)
+            live.log_is_whole = not session.forked_from and session.generation == 1
             self._sessions[session.session_id] = live
         live.users += 1
         return live

@@ -65,10 +65,11 @@ class ManageSessions:
         session_id = names.resolve_session(reference)
         return await self._store.read(lambda tx: living_session(tx, session_id))
 
-    async def list_sessions(self, size: int, token: str, *, agent_id: str = "", deleted: bool = False) -> Page[Session]:
-        """A page, newest first; of one agent, or of all when `agent_id` is empty; the deleted ones or the others.
-
-        Raises INVALID_MESSAGE.
+    async def list_sessions(
+        self, size: int, token: str, *, agent_id: str = "", deleted: bool = False, prompts: bool = True
+    ) -> Page[Session]:
+        """A page, newest first; of one agent, or of all when `agent_id` is empty; the deleted ones or the others; with
+        or without their system prompts. Raises INVALID_MESSAGE.
         """
         limit = page_size(size)
         agent = names.agent_id(agent_id) if agent_id else ""
@@ -76,7 +77,7 @@ class ManageSessions:
         place = read_token(token, listing, int, str)
         after = None if place is None else (int(place[0]), str(place[1]))
         found, more = await self._store.read(
-            lambda tx: tx.sessions.page(after=after, limit=limit, agent_id=agent, deleted=deleted)
+            lambda tx: tx.sessions.page(after=after, limit=limit, agent_id=agent, deleted=deleted, prompts=prompts)
         )
         return Page(tuple(found), write_token(listing, (found[-1].created_ms, found[-1].session_id)) if more else "")
 

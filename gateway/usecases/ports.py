@@ -50,10 +50,11 @@ class Ids(Protocol):
 # -----------------------------------------------------------------------------------------------------------
 
 
-PAGE_CHARACTERS = 1024 * 1024
-"""How much text a page of messages holds, beside what its last message adds."""
-PROMPTS_CHARACTERS = 6 * 1024 * 1024
-"""The same of a page of sessions and their system prompts; more, because clients of level 1 see the first page only."""
+PAGE_BYTES = 1024 * 1024
+"""How much text a page of messages holds, as UTF-8 and beside what its last message adds. A message on the wire has its
+text twice, and most gRPC clients take 4 MiB at a time."""
+PROMPTS_BYTES = 2 * 1024 * 1024
+"""The same of a page of sessions with their system prompts, which are there once."""
 
 
 class Sessions(Protocol):
@@ -68,11 +69,11 @@ class Sessions(Protocol):
         ...
 
     def page(
-        self, *, after: tuple[int, str] | None, limit: int, agent_id: str, deleted: bool
+        self, *, after: tuple[int, str] | None, limit: int, agent_id: str, deleted: bool, prompts: bool = True
     ) -> tuple[list[Session], bool]:
         """A page of the deleted or the living, newest first by (created_ms, session_id), of those below `after`; and
         whether more follow. It ends after `limit` sessions, or earlier with the one whose system prompt brings it to
-        PROMPTS_CHARACTERS."""
+        PROMPTS_BYTES; without `prompts` they are empty."""
         ...
 
     def touch(self, session_id: str, updated_ms: int, position: tuple[int, int] | None = None) -> None:
@@ -99,10 +100,17 @@ class Messages(Protocol):
         ...
 
     def page(
-        self, session_id: str, *, after: int | None, limit: int, newest_first: bool, generation: int
+        self,
+        session_id: str,
+        *,
+        after: int | None,
+        limit: int,
+        newest_first: bool,
+        generation: int,
+        room: int = PAGE_BYTES,
     ) -> tuple[list[Message], bool]:
         """A page, and whether more follow. It ends after `limit` messages, or earlier with the one that brings it to
-        PAGE_CHARACTERS. `after` is the position of the last one seen; generation 0 is the present one."""
+        `room`, in bytes. `after` is the position of the last one seen; generation 0 is the present one."""
         ...
 
     def replace_before(self, session_id: str, position: int, generation: int) -> int:

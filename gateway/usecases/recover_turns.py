@@ -13,7 +13,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
-from agentspace.v1 import usage_pb2
+from agentspace.v1 import error_pb2, usage_pb2
 from gateway.domain import turn_event
 from gateway.domain.context import ASSISTANT, sendable
 from gateway.domain.error import GatewayError
@@ -82,9 +82,9 @@ class RecoverTurns:
         try:
             async with self._places:
                 await self._session(session_id, turns)
-        except GatewayError:
-            raise
-        except Exception:  # a session that cannot be repaired must not keep all others away
+        except Exception as error:  # a session that cannot be repaired must not keep all others away
+            if isinstance(error, GatewayError) and error.reason == error_pb2.ERROR_REASON_STORAGE_UNAVAILABLE:
+                raise
             _logger.exception("session %s could not be repaired", session_id)
 
     async def _session(self, session_id: str, turns: list[Turn]) -> None:

@@ -20,7 +20,7 @@ from gateway.domain.message import text_of
 from gateway.domain.session_log import Event, SessionLog
 from gateway.domain.turn import is_terminal
 from gateway.usecases.live_sessions import ActiveTurn, LiveSession, LiveSessions, held
-from gateway.usecases.ports import Clock, Store
+from gateway.usecases.ports import PAGE_BYTES, Clock, Store
 from gateway.usecases.replay import replay
 
 SNAPSHOT_MESSAGES = 100
@@ -243,7 +243,7 @@ class WatchSession:
         """Follow a session. Raises SESSION_NOT_FOUND."""
         live = await self._live.acquire(names.resolve_session(session))
         try:
-            reset = None if after_seq is None else _reset(live.log, epoch, after_seq)
+            reset = None if after_seq is None else _reset(live, epoch, after_seq)
             if after_seq is not None and reset is None:
                 return self._feed(live, after_seq, "", wake)
             feed = self._feed(live, live.log.last_seq, "", wake)
@@ -261,9 +261,11 @@ class WatchSession:
         live = feed.live
         # No commit happens while the lock is held, so storage and log agree here; deltas are only in the log.
         async with held(live):
+            # What is being answered has its place in the snapshot too.
+            room = PAGE_BYTES - (len(text_of(live.running.log.content()).encode()) if live.running else 0)
             messages, truncated = await self._store.read(
                 lambda tx: tx.messages.page(
-                    live.session_id, after=None, limit=SNAPSHOT_MESSAGES, newest_first=True, generation=0
+                    live.session_id, after=None, limit=SNAPSHOT_MESSAGES, newest_first=True, generation=0, room=room
                 )
             )
             log = live.log
@@ -322,10 +324,12 @@ def heartbeat(live: LiveSession, turn_id: str, now: float) -> turn_pb2.Heartbeat
     )
 
 
-def _reset(log: SessionLog, epoch: int, after_seq: int) -> turn_pb2.ResetReason.ValueType | None:
-    """Why a position can't be used; None when it can. The very beginning is the same in every epoch."""
+def _reset(live: LiveSession, epoch: int, after_seq: int) -> turn_pb2.ResetReason.ValueType | None:
+    """Why a position can't be used; None when it can. The very beginning is the same in every epoch, but the events
+    from there on do not tell the history of a fork or of what was compacted."""
+    log = live.log
     if after_seq == 0 and epoch in (0, log.epoch):
-        return None
+        return None if live.log_is_whole else turn_pb2.RESET_REASON_EPOCH_CHANGED
     if epoch == 0:
         return turn_pb2.RESET_REASON_EPOCH_UNKNOWN
     if epoch != log.epoch:

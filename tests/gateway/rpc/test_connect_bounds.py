@@ -9,7 +9,7 @@ from gateway.app import App
 from gateway.rpc import connect
 from gateway.rpc.channel import ANSWERS_AT_ONCE
 from gateway.rpc.connect import BATCH_BYTES, HELD_BYTES, REQUEST_ID_CHARACTERS
-from gateway.usecases.ports import PAGE_CHARACTERS
+from gateway.usecases.ports import PAGE_BYTES
 from tests.gateway.running import Peer
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
@@ -50,7 +50,7 @@ async def test_what_waits_for_a_channel_is_a_few_answers_however_much_it_asks(ap
             await asyncio.sleep(0)
             most = max(most, waiting(peer, 1))
     # Text is in a message twice, and a page may be over by its last message.
-    assert 0 < most <= ANSWERS_AT_ONCE * 2 * 2 * PAGE_CHARACTERS
+    assert 0 < most <= ANSWERS_AT_ONCE * 2 * 2 * PAGE_BYTES
     # Who reads gets them all.
     async with asyncio.timeout(30):
         while len({name for _, name, _ in peer.heard}) < 100:
@@ -68,7 +68,7 @@ async def test_a_batch_ends_by_its_bytes(app: App) -> None:
         peer.say(channel, "h", session_history={"session_id": name, "page_size": 1})
     await peer.until(lambda: len(peer.heard) == 30)
     sizes = [sum(size for _, size, _ in batch) for batch in peer.batches]
-    assert max(sizes) < BATCH_BYTES + 2 * PAGE_CHARACTERS
+    assert max(sizes) < BATCH_BYTES + 2 * PAGE_BYTES
     peer.connection.close()
 
 

@@ -5,7 +5,7 @@ import pytest
 from agentspace.v1 import message_pb2
 from gateway.domain.error import GatewayError
 from gateway.domain.message import ContentBlock
-from gateway.usecases.ports import PAGE_CHARACTERS, Store, Transaction
+from gateway.usecases.ports import PAGE_BYTES, Store, Transaction
 from tests.gateway.storage.samples import message, session
 
 BLOCKS = (
@@ -89,12 +89,13 @@ async def keeps_the_generation_before_a_compaction(store: Store) -> None:
 
 
 async def a_page_ends_with_the_message_that_makes_it_large(store: Store) -> None:
-    texts = [PAGE_CHARACTERS // 3] * 5 + [3 * PAGE_CHARACTERS, 1, 1]
+    texts = [PAGE_BYTES // 3] * 5 + [3 * PAGE_BYTES, 1, 1]
 
     def fill(tx: Transaction) -> None:
         tx.sessions.insert(session())
         for number, length in enumerate(texts, 1):
-            block = ContentBlock(message_pb2.BLOCK_KIND_TEXT, "x" * length)
+            # Two bytes each.
+            block = ContentBlock(message_pb2.BLOCK_KIND_TEXT, "ä" * (length // 2))
             tx.messages.insert(message(f"m{number}", blocks=(block,)))
 
     await store.write(fill)

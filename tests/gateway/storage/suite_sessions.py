@@ -3,7 +3,7 @@
 import pytest
 
 from gateway.domain.error import GatewayError
-from gateway.usecases.ports import PROMPTS_CHARACTERS, Store, Transaction
+from gateway.usecases.ports import PROMPTS_BYTES, Store, Transaction
 from tests.gateway.storage.samples import session
 
 FULL = session(
@@ -110,7 +110,7 @@ async def a_page_ends_with_the_session_whose_prompt_makes_it_large(store: Store)
     def fill(tx: Transaction) -> None:
         for number in range(6):
             tx.sessions.insert(
-                session(f"s{number}", created_ms=number, deleted_ms=number % 2, system_prompt="x" * PROMPTS_CHARACTERS)
+                session(f"s{number}", created_ms=number, deleted_ms=number % 2, system_prompt="x" * PROMPTS_BYTES)
             )
 
     await store.write(fill)
@@ -126,3 +126,12 @@ async def a_page_ends_with_the_session_whose_prompt_makes_it_large(store: Store)
             seen.append(found[0].session_id)
             after = (found[0].created_ms, found[0].session_id)
         assert seen == order
+        found, more = await store.read(
+            lambda tx, deleted=deleted: tx.sessions.page(
+                after=None, limit=50, agent_id="", deleted=deleted, prompts=False
+            )
+        )
+        assert ([(each.session_id, each.system_prompt) for each in found], more) == (
+            [(name, "") for name in order],
+            False,
+        )

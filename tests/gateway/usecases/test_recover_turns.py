@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator, Callable
 import pytest
 
 from agentspace.v1 import error_pb2, turn_pb2, usage_pb2
-from gateway.domain.error import MAY_HAVE_EXECUTED
+from gateway.domain.error import MAY_HAVE_EXECUTED, GatewayError
 from gateway.domain.price import Price
 from gateway.domain.turn import CANCELLED, COMPLETED, INTERRUPTED, QUEUED, Turn
 from gateway.domain.usage import TokenCounts
@@ -253,8 +253,9 @@ async def test_the_storage_is_not_given_all_sessions_at_once(
     assert most == 2
 
 
+@pytest.mark.parametrize("fault", [OverflowError(), GatewayError(error_pb2.ERROR_REASON_INTERNAL, "damage")])
 async def test_a_session_that_cannot_be_repaired_keeps_nobody_away(
-    house: House, after: House, monkeypatch: pytest.MonkeyPatch
+    house: House, after: House, monkeypatch: pytest.MonkeyPatch, fault: Exception
 ) -> None:
     readers = [await house.send(str(n)) for n in range(2)]
     await house.checkpoints.save()
@@ -264,7 +265,7 @@ async def test_a_session_that_cannot_be_repaired_keeps_nobody_away(
 
     def fails(tx: Transaction, session_id: str, turns: list[Turn]) -> object:
         if session_id == broken:
-            raise OverflowError
+            raise fault
         return repair(tx, session_id, turns)
 
     monkeypatch.setattr(after.recover, "_repair", fails)

@@ -5,6 +5,9 @@ import asyncio
 import pytest
 
 from agentspace.v1 import error_pb2, turn_pb2
+from gateway.ids import NanoIds
+from gateway.usecases.fork_session import ForkSession
+from gateway.usecases.ports import PAGE_BYTES
 from gateway.usecases.watch_session import HEARTBEAT_SECONDS
 from tests.gateway.usecases.house import House, numbers, story
 from tests.gateway.usecases.rooms import refused
@@ -47,6 +50,41 @@ async def test_a_position_that_cannot_be_used_is_reset(house: House, epoch: int,
     assert reset.reason == turn_pb2.ResetReason.Value(f"RESET_REASON_{reason}")
     assert (reset.epoch, reset.seq) == (snapshot.epoch, snapshot.seq) == (1, 4)
     assert watcher.take() == []
+
+
+@pytest.mark.parametrize("live", [True, False])
+@pytest.mark.parametrize("how", ["fork", "compaction"])
+async def test_the_beginning_of_what_events_do_not_tell_is_a_reset(house: House, how: str, live: bool) -> None:
+    first = await house.answered("one", "1")
+    session, epoch = first.ack.session_id, 1
+    if how == "fork":
+        forking = ForkSession(store=house.store, clock=house.clock, ids=NanoIds(house.clock))
+        session = (await forking(session)).session_id
+        await house.answered("two", "2", session=session)
+    else:
+        kept = await house.watch(session)
+        await house.compact(session, "They met.")
+        if not live:
+            kept.close()
+        epoch = 2
+    for position in (0, epoch):
+        watcher = await house.watch(session, position, 0)
+        reset, snapshot = watcher.take()
+        assert reset.reason == turn_pb2.RESET_REASON_EPOCH_CHANGED
+        assert snapshot.messages[0].content in ("one", "They met.")
+        watcher.close()
+
+
+async def test_a_snapshot_has_fewer_messages_beside_a_large_answer(house: House) -> None:
+    first = await house.answered("one", "1")
+    await house.send("two", first.ack.session_id)
+    call = await house.gate.next()
+    (snapshot,) = (await house.watch(first.ack.session_id)).take()
+    assert (len(snapshot.messages), snapshot.truncated) == (3, False)
+    call.say("ä" * (PAGE_BYTES // 2))
+    (snapshot,) = (await house.watch(first.ack.session_id)).take()
+    assert (len(snapshot.messages), snapshot.truncated) == (0, True)
+    assert len(snapshot.active_turn.content) == PAGE_BYTES // 2
 
 
 async def test_from_any_position_there_is_neither_gap_nor_repeat_at_the_seam(house: House) -> None:
