@@ -35,6 +35,18 @@ def unavailable(error: sqlite3.Error | OSError | str) -> GatewayError:
     )
 
 
+def met_damage(error: BaseException) -> bool:
+    """Whether SQLite read a part of the file that makes no sense."""
+    return getattr(error, "sqlite_errorcode", 0) & 0xFF in _DAMAGED
+
+
+def damaged_part(error: BaseException) -> GatewayError:
+    """INTERNAL for who needs a damaged part of the file: another try would not help, and all others can go on."""
+    return GatewayError(
+        error_pb2.ERROR_REASON_INTERNAL, f"a part of the database is damaged: {error}; nothing was written"
+    )
+
+
 def lock(path: Path) -> int:
     """Take the lock beside the database, which ends with the process or by os.close. Returns its descriptor.
 
@@ -98,7 +110,7 @@ def prepare(path: Path) -> sqlite3.Connection:
         _prepare(path, connection)
     except (OSError, sqlite3.Error, DatabaseRefusedError) as error:
         close(connection)
-        if getattr(error, "sqlite_errorcode", 0) & 0xFF in _DAMAGED:
+        if met_damage(error):
             raise _damaged(path, str(error)) from error
         if isinstance(error, DatabaseRefusedError):
             raise
