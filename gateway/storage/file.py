@@ -104,6 +104,7 @@ def prepare(path: Path) -> sqlite3.Connection:
     """
     connection = None
     try:
+        _look(path)
         os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
         path.chmod(0o600)
         connection = connect(path, read_only=False)
@@ -116,6 +117,37 @@ def prepare(path: Path) -> sqlite3.Connection:
             raise
         raise unavailable(f"{path}: {error}") from error
     return connection
+
+
+def _look(path: Path) -> None:
+    """Raises DatabaseRefusedError for a file of which nothing may be changed, not even its mode, before it is."""
+    log = path.with_name(f"{path.name}-wal")
+    size, logged = (file.stat().st_size if file.exists() else 0 for file in (path, log))
+    if size:
+        # What has no log can be read without a lock and without a file made beside it.
+        how = "mode=ro" if logged else "immutable=1"
+        connection = sqlite3.connect(f"file:{quote(str(path))}?{how}", uri=True, timeout=BUSY_SECONDS)
+        try:
+            _version(path, connection)
+        finally:
+            close(connection)
+    elif logged:
+        # SQLite would take it for a new one, and throw away the log with all that is in it.
+        raise _damaged(path, f"it is empty or missing, and {log.name} is not")
+
+
+def _version(path: Path, connection: sqlite3.Connection) -> str | None:
+    """The migration the file is at, None when there is nothing in it. Raises DatabaseRefusedError when that is not for
+    this program."""
+    version = migrate.version(connection)
+    if version is None and connection.execute("SELECT 1 FROM sqlite_master LIMIT 1").fetchone():
+        raise DatabaseRefusedError(f"{path} is a database of another program; choose another home")
+    if version is not None and version > migrate.HEAD:
+        raise DatabaseRefusedError(
+            f"{path} has schema {version}, and this program knows schemas up to {migrate.HEAD}; "
+            "use the newer program that wrote it"
+        )
+    return version
 
 
 def _prepare(path: Path, connection: sqlite3.Connection) -> None:
@@ -134,21 +166,15 @@ def _prepare(path: Path, connection: sqlite3.Connection) -> None:
         (finding,) = connection.execute("PRAGMA quick_check(1)").fetchone()
         if finding != "ok":
             raise _damaged(path, " ".join(finding.split()))
-    version = migrate.version(connection)
+    version = _version(path, connection)
     if version is None:
-        if connection.execute("SELECT 1 FROM sqlite_master LIMIT 1").fetchone():
-            raise DatabaseRefusedError(f"{path} is a database of another program; choose another home")
         migrate.create(connection)
-    elif version > migrate.HEAD:
-        raise DatabaseRefusedError(
-            f"{path} has schema {version}, and this program knows schemas up to {migrate.HEAD}; "
-            "use the newer program that wrote it"
-        )
     elif version < migrate.HEAD:
         migrate.upgrade(connection)
 
 
 def _damaged(path: Path, finding: str) -> DatabaseRefusedError:
     return DatabaseRefusedError(
-        f"{path} is damaged ({finding}); it was left as it is: put a backup in its place, or move it away"
+        f"{path} is damaged ({finding}); it was left as it is: put a backup in its place, or move it away, "
+        "and its -wal with it"
     )
