@@ -40,12 +40,13 @@ class Database:
     async def write(self, work: Callable[[Transaction], T]) -> T:
         """Run `work` in a transaction and return after it is committed durably. If it raises, nothing of it is written.
 
-        A caller that is cancelled meanwhile does not stop the work: it is written whole or not at all.
+        A caller that is cancelled meanwhile does not stop the work: it is written whole or not at all. Raises what the
+        work raises, STORAGE_UNAVAILABLE, and INTERNAL when the work meets a damaged part of the file.
         """
         return await self._submitted(self._writer, work)
 
     async def read(self, work: Callable[[Transaction], T]) -> T:
-        """Run `work` on one consistent snapshot, which has every write that was answered before."""
+        """Run `work` on one consistent snapshot, which has every write that was answered before. Raises as `write`."""
         return await self._submitted(self._readers, work)
 
     async def check(self) -> None:

@@ -35,6 +35,18 @@ def unavailable(error: sqlite3.Error | OSError | str) -> GatewayError:
     )
 
 
+def met_damage(error: BaseException) -> bool:
+    """Whether SQLite read a part of the file that makes no sense."""
+    return getattr(error, "sqlite_errorcode", 0) & 0xFF in _DAMAGED
+
+
+def damaged_part(error: BaseException) -> GatewayError:
+    """INTERNAL for who needs a damaged part of the file: another try would not help, and all others can go on."""
+    return GatewayError(
+        error_pb2.ERROR_REASON_INTERNAL, f"a part of the database is damaged: {error}; nothing was written"
+    )
+
+
 def lock(path: Path) -> int:
     """Take the lock beside the database, which ends with the process or by os.close. Returns its descriptor.
 
@@ -92,18 +104,50 @@ def prepare(path: Path) -> sqlite3.Connection:
     """
     connection = None
     try:
+        _look(path)
         os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
         path.chmod(0o600)
         connection = connect(path, read_only=False)
         _prepare(path, connection)
     except (OSError, sqlite3.Error, DatabaseRefusedError) as error:
         close(connection)
-        if getattr(error, "sqlite_errorcode", 0) & 0xFF in _DAMAGED:
+        if met_damage(error):
             raise _damaged(path, str(error)) from error
         if isinstance(error, DatabaseRefusedError):
             raise
         raise unavailable(f"{path}: {error}") from error
     return connection
+
+
+def _look(path: Path) -> None:
+    """Raises DatabaseRefusedError for a file of which nothing may be changed, not even its mode, before it is."""
+    log = path.with_name(f"{path.name}-wal")
+    size, logged = (file.stat().st_size if file.exists() else 0 for file in (path, log))
+    if size:
+        # What has no log can be read without a lock and without a file made beside it.
+        how = "mode=ro" if logged else "immutable=1"
+        connection = sqlite3.connect(f"file:{quote(str(path))}?{how}", uri=True, timeout=BUSY_SECONDS)
+        try:
+            _version(path, connection)
+        finally:
+            close(connection)
+    elif logged:
+        # SQLite would take it for a new one, and throw away the log with all that is in it.
+        raise _damaged(path, f"it is empty or missing, and {log.name} is not")
+
+
+def _version(path: Path, connection: sqlite3.Connection) -> str | None:
+    """The migration the file is at, None when there is nothing in it. Raises DatabaseRefusedError when that is not for
+    this program."""
+    version = migrate.version(connection)
+    if version is None and connection.execute("SELECT 1 FROM sqlite_master LIMIT 1").fetchone():
+        raise DatabaseRefusedError(f"{path} is a database of another program; choose another home")
+    if version is not None and version > migrate.HEAD:
+        raise DatabaseRefusedError(
+            f"{path} has schema {version}, and this program knows schemas up to {migrate.HEAD}; "
+            "use the newer program that wrote it"
+        )
+    return version
 
 
 def _prepare(path: Path, connection: sqlite3.Connection) -> None:
@@ -122,21 +166,15 @@ def _prepare(path: Path, connection: sqlite3.Connection) -> None:
         (finding,) = connection.execute("PRAGMA quick_check(1)").fetchone()
         if finding != "ok":
             raise _damaged(path, " ".join(finding.split()))
-    version = migrate.version(connection)
+    version = _version(path, connection)
     if version is None:
-        if connection.execute("SELECT 1 FROM sqlite_master LIMIT 1").fetchone():
-            raise DatabaseRefusedError(f"{path} is a database of another program; choose another home")
         migrate.create(connection)
-    elif version > migrate.HEAD:
-        raise DatabaseRefusedError(
-            f"{path} has schema {version}, and this program knows schemas up to {migrate.HEAD}; "
-            "use the newer program that wrote it"
-        )
     elif version < migrate.HEAD:
         migrate.upgrade(connection)
 
 
 def _damaged(path: Path, finding: str) -> DatabaseRefusedError:
     return DatabaseRefusedError(
-        f"{path} is damaged ({finding}); it was left as it is: put a backup in its place, or move it away"
+        f"{path} is damaged ({finding}); it was left as it is: put a backup in its place, or move it away, "
+        "and its -wal with it"
     )

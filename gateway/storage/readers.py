@@ -8,7 +8,7 @@ from queue import SimpleQueue
 from threading import Thread
 from typing import Any
 
-from gateway.storage.file import close, connect, unavailable
+from gateway.storage.file import close, connect, damaged_part, met_damage, unavailable
 from gateway.storage.statement import Link
 from gateway.storage.transaction import SqlTransaction
 from gateway.storage.writer import WAITING, Job, Outcome, Work, deliver, storage_failure
@@ -69,8 +69,9 @@ class Readers:
         except Exception as error:  # noqa: BLE001 - it belongs to the one who sent the work
             answer = [(future, None, error)]
             if storage_failure(error):
-                _log.error("a read failed: %s", error)
-                answer = [(future, None, unavailable(str(error)))]
+                damage = met_damage(error)
+                _log.error("a read failed: %s", error, exc_info=damage)
+                answer = [(future, None, damaged_part(error) if damage else unavailable(str(error)))]
                 close(connection)
                 connection = None
             elif connection is not None and connection.in_transaction:

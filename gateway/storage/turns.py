@@ -6,6 +6,7 @@ from sqlalchemy import delete, insert, literal_column, null, select, tuple_, upd
 
 from gateway.domain.message import ContentBlock
 from gateway.domain.turn import Turn, TurnPositions
+from gateway.domain.turn_log import TEXT
 from gateway.storage.numbers import Numbers
 from gateway.storage.packing import (
     dump_error,
@@ -282,9 +283,13 @@ def _assemble(rows: Sequence[Row]) -> StoredAnswer:
         newest[index] = row
         texts.setdefault(index, []).append(row[7])
         lengths.setdefault(index, []).extend(unpack_numbers(row[6]))
-    order = sorted(newest)
     blocks = []
+    order = range(max(newest) + 1)
     for index in order:
+        if index not in newest:
+            # Only a text block can be without a delta, and so without a row; those after it keep their places.
+            blocks.append(ContentBlock(TEXT, ""))
+            continue
         _, kind, tool_use_id, tool_name, signature, complete, _, _ = newest[index]
         blocks.append(ContentBlock(kind, "".join(texts[index]), tool_use_id, tool_name, signature, bool(complete)))
-    return StoredAnswer(tuple(blocks), tuple(tuple(lengths[index]) for index in order))
+    return StoredAnswer(tuple(blocks), tuple(tuple(lengths.get(index, ())) for index in order))

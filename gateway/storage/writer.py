@@ -2,7 +2,8 @@
 
 Called by database. One commit, and so one wait for the disk, serves all works that came in during the commit before.
 A work that raises takes back its own rows only: then all works of the transaction are taken back and run again, each
-under a savepoint. After the answers, never before, the same connection makes checkpoints.
+under a savepoint. One that meets damage in the file ends its transaction; the halves of the batch are then tried each
+in one of its own, until the work is alone. After the answers, never before, the same connection makes checkpoints.
 """
 
 import asyncio
@@ -14,7 +15,7 @@ from queue import SimpleQueue
 from threading import Thread
 from typing import Any
 
-from gateway.storage.file import BUSY_SECONDS, close, connect, unavailable
+from gateway.storage.file import BUSY_SECONDS, close, connect, damaged_part, met_damage, unavailable
 from gateway.storage.statement import Link
 from gateway.storage.transaction import SqlTransaction
 
@@ -118,17 +119,21 @@ class Writer:
             assert connection is not None
             connection.execute("BEGIN IMMEDIATE")
             try:
-                transaction = self._transaction
-                outcomes: list[Outcome] = [(future, work(transaction), None) for work, future in batch]
+                outcomes = self._together(batch, connection)
             except Exception as error:
-                if storage_failure(error):
+                # Damage is the work's own: only of what it looks for is it known.
+                if storage_failure(error) and not met_damage(error):
                     raise
                 connection.execute("ROLLBACK")
                 self._transaction.forget()
-                if len(batch) == 1:
-                    return [(batch[0][1], None, error)]
-                connection.execute("BEGIN IMMEDIATE")
-                outcomes = self._apart(batch, connection)
+                if len(batch) > 1:
+                    middle = len(batch) // 2
+                    return self._commit(batch[:middle]) + self._commit(batch[middle:])
+                if met_damage(error):
+                    _log.error("a work met damage in the database", exc_info=error)
+                    error = damaged_part(error)
+                return [(batch[0][1], None, error)]
+            # What fails from here on, be it for damage, is no work's own.
             connection.execute("COMMIT")
             return outcomes
         except sqlite3.Error as error:
@@ -136,9 +141,23 @@ class Writer:
             self._heal()
             return [(future, None, unavailable(error)) for _, future in batch]
 
+    def _together(self, batch: list[Job], connection: sqlite3.Connection) -> list[Outcome]:
+        """Run works in the transaction that has begun. Raises what a lone work raises, and the error with which the
+        database itself fails or shows damage: SQLite writes nothing more in such a transaction, savepoints or not."""
+        transaction = self._transaction
+        try:
+            return [(future, work(transaction), None) for work, future in batch]
+        except Exception as error:
+            if len(batch) == 1 or storage_failure(error):
+                raise
+        connection.execute("ROLLBACK")
+        transaction.forget()
+        connection.execute("BEGIN IMMEDIATE")
+        return self._apart(batch, connection)
+
     def _apart(self, batch: list[Job], connection: sqlite3.Connection) -> list[Outcome]:
         """Run works one of which raises. Savepoints cost a copy of every page, so the works of nearly all transactions
-        do without. Raises the error with which the database itself fails."""
+        do without. Raises the error with which the database itself fails or shows damage."""
         outcomes: list[Outcome] = []
         for work, future in batch:
             connection.execute("SAVEPOINT work")

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from inspect import getmembers, iscoroutinefunction
+from pathlib import Path
 from types import ModuleType
 from typing import Any
 
@@ -10,6 +11,9 @@ from gateway.domain.message import ContentBlock, Message
 from gateway.domain.session import Session
 from gateway.domain.turn import Turn
 from gateway.domain.usage import Charge, TokenCounts, UsageRecord
+from gateway.storage.file import prepare
+from gateway.storage.statement import Link
+from gateway.storage.transaction import SqlTransaction
 
 
 def cases(suite: ModuleType) -> list[Callable[..., Any]]:
@@ -61,3 +65,21 @@ def record(session_id: str = "s1", turn_id: str = "t1", model: str = "claude", *
         **changes,
     }
     return UsageRecord(session_id=session_id, turn_id=turn_id, model=model, **fields)
+
+
+def damaged(path: Path) -> None:
+    """Store a session "s1" with a message that cannot be read to its end, and a sound one "s2"."""
+    connection = prepare(path)
+    tx = SqlTransaction(Link(connection))
+    # To find its place SQLite also reads rows of neighbours, so there are some in between.
+    for name, texts in ("s2", ["sound"]), ("between", ["sound " * 500] * 20), ("s1", ["damaged " * 10_000]):
+        tx.sessions.insert(session(name))
+        for number, text in enumerate(texts):
+            tx.messages.insert(message(f"m{number} of {name}", name, text))
+    (size,) = connection.execute("PRAGMA page_size").fetchone()
+    connection.close()
+    data = bytearray(path.read_bytes())
+    page = data.index(b"damaged " * 400) // size * size
+    # A long text lies on pages of its own, each of which begins with the number of the next.
+    data[page : page + 4] = b"\x7f\xff\xff\xff"
+    path.write_bytes(data)

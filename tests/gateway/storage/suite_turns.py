@@ -133,6 +133,24 @@ async def an_unfinished_answer_is_what_its_checkpoints_hold(store: Store) -> Non
     assert stored == turn(positions=TurnPositions(1, 2, ((3, 5),)), usage=ENDED.usage)
 
 
+async def a_block_without_text_keeps_its_place_among_the_checkpoints(store: Store) -> None:
+    """Nothing of it is in them, and whoever follows the answer knows its blocks by their number."""
+    await _sessions(store, "s1")
+    await store.write(lambda tx: tx.turns.insert(turn()))
+    checkpoint = Checkpoint(
+        "t1",
+        ((1, ContentBlock(THINKING, "hm"), (2,)), (3, ContentBlock(TEXT, "Hi", complete=False), (1, 1))),
+        TurnPositions(1, 2, ((3, 3),)),
+        TurnUsage(),
+    )
+    await store.write(lambda tx: tx.turns.append_checkpoints([checkpoint]))
+    empty = ContentBlock(TEXT, "")
+    assert await store.read(lambda tx: tx.turns.answer("t1")) == StoredAnswer(
+        (empty, ContentBlock(THINKING, "hm"), empty, ContentBlock(TEXT, "Hi", complete=False)),
+        ((), (2,), (), (1, 1)),
+    )
+
+
 async def an_ended_answer_is_its_message_and_the_packed_lengths(store: Store) -> None:
     await _sessions(store, "s1")
     blocks = (ContentBlock(THINKING, ""), ContentBlock(TEXT, "a" * 20_000 + "bc"))

@@ -71,20 +71,72 @@ def test_refuses_a_damaged_file_and_leaves_it(path: Path, spoil) -> None:
     assert path.read_bytes() == damaged
 
 
-def test_refuses_a_newer_schema(path: Path) -> None:
+def newer(path: Path) -> sqlite3.Connection:
     connection = prepare(path)
     connection.execute("UPDATE alembic_version SET version_num = '9999'")
+    return connection
+
+
+def foreign(path: Path) -> sqlite3.Connection:
+    connection = sqlite3.connect(path, isolation_level=None)
+    connection.execute("CREATE TABLE recipes (x)")
+    return connection
+
+
+def foreign_with_log(path: Path) -> sqlite3.Connection:
+    connection = foreign(path)
+    connection.execute("PRAGMA journal_mode = WAL")
+    connection.execute("INSERT INTO recipes VALUES (1)")
+    return connection
+
+
+def files(path: Path) -> dict[str, tuple[int, int, bytes]]:
+    """What is there and what is in it. The index of a log is made anew by whoever is the first to read it."""
+    found = {}
+    for file in path.parent.iterdir():
+        stats, index = file.stat(), file.name.endswith("-shm")
+        found[file.name] = stats.st_mode, 0 if index else stats.st_mtime_ns, b"" if index else file.read_bytes()
+    return found
+
+
+@pytest.mark.parametrize("state", ["closed", "in use", "killed"])
+@pytest.mark.parametrize(
+    ("make", "why"),
+    [
+        (newer, f"has schema 9999.*up to {migrate.HEAD}"),
+        (foreign, "another program"),
+        (foreign_with_log, "another program"),
+    ],
+)
+def test_refuses_what_another_program_wrote_and_leaves_it(path: Path, make, why: str, state: str) -> None:
+    connection = make(path)
+    written = {file: file.read_bytes() for file in path.parent.iterdir()}
+    if state != "in use":
+        connection.close()
+    if state == "killed":
+        for file, data in written.items():
+            file.write_bytes(data)
+    path.chmod(0o644)
+    before = files(path)
+    with pytest.raises(DatabaseRefusedError, match=why):
+        prepare(path)
+    assert files(path) == before
     connection.close()
-    with pytest.raises(DatabaseRefusedError, match=f"has schema 9999.*up to {migrate.HEAD}"):
-        prepare(path)
 
 
-def test_refuses_the_database_of_another_program(path: Path) -> None:
-    other = sqlite3.connect(path)
-    other.execute("CREATE TABLE recipes (x)")
-    other.close()
-    with pytest.raises(DatabaseRefusedError, match="another program"):
+@pytest.mark.parametrize("spoil", [lambda path: os.truncate(path, 0), Path.unlink], ids=["empty", "missing"])
+def test_a_log_without_its_file_is_not_thrown_away(path: Path, spoil) -> None:
+    connection = prepare(path)
+    connection.execute("INSERT INTO audit_log VALUES (1, 2, 'p', 'a', 's', 'ok')")
+    log = path.with_name("agentspace.db-wal").read_bytes()
+    connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+    connection.close()
+    path.with_name("agentspace.db-wal").write_bytes(log)
+    spoil(path)
+    before = files(path)
+    with pytest.raises(DatabaseRefusedError, match=r"damaged \(it is empty or missing, and agentspace.db-wal is not\)"):
         prepare(path)
+    assert files(path) == before
 
 
 def test_brings_an_older_file_up_to_date(path: Path) -> None:

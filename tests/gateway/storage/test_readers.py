@@ -3,6 +3,7 @@ import threading
 
 import pytest
 
+from agentspace.v1 import error_pb2
 from gateway.domain.error import GatewayError, session_not_found
 from gateway.storage import readers
 from gateway.storage.database import Database
@@ -46,3 +47,14 @@ async def test_what_a_work_raises_is_its_callers(store: Database) -> None:
     await store.write(lambda tx: tx.sessions.insert(session()))
     for _ in range(readers.THREADS * 2):
         assert await store.read(lambda tx: tx.sessions.get("s1")) is not None
+
+
+async def test_a_read_that_meets_damage_fails_alone(damaged_store: Database, caplog: pytest.LogCaptureFixture) -> None:
+    reads = [damaged_store.read(lambda tx, name=name: tx.messages.history(name)) for name in ("s1", "s2") * 3]
+    results = await asyncio.gather(*reads, return_exceptions=True)
+    for result in results[::2]:
+        assert isinstance(result, GatewayError)
+        assert result.reason == error_pb2.ERROR_REASON_INTERNAL
+    assert [len(history) for history in results[1::2] if isinstance(history, list)] == [1] * 3
+    # The log says where.
+    assert "in history" in caplog.text

@@ -3,20 +3,23 @@ import sqlite3
 import threading
 import time
 from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from pathlib import Path
 
 import pytest
 
+from agentspace.v1 import error_pb2
 from gateway.domain.error import GatewayError
 from gateway.storage import writer
 from gateway.storage.database import Database
 from gateway.storage.file import BUSY_SECONDS
+from gateway.usecases.ports import Transaction
 from tests.gateway.storage.samples import session
 
 
-@pytest.fixture
-async def held(store: Database) -> AsyncIterator[threading.Event]:
-    """The writer is busy with a work that ends when the event is set."""
+@asynccontextmanager
+async def busy(store: Database) -> AsyncIterator[threading.Event]:
+    """The writer has a work that ends when the event is set."""
     begun, go = threading.Event(), threading.Event()
 
     def work(tx: object) -> None:
@@ -28,6 +31,13 @@ async def held(store: Database) -> AsyncIterator[threading.Event]:
     yield go
     go.set()
     await task
+
+
+@pytest.fixture
+async def held(store: Database) -> AsyncIterator[threading.Event]:
+    """The writer is busy until the event is set."""
+    async with busy(store) as go:
+        yield go
 
 
 def trace(store: Database) -> list[str]:
@@ -139,3 +149,67 @@ async def test_a_work_that_stops_short_is_answered_as_are_its_neighbours(store: 
         *(store.write(lambda tx, n=n: next(iter(())) if n == 1 else n) for n in range(3)), return_exceptions=True
     )
     assert [type(outcome) for outcome in outcomes] == [int, RuntimeError, int]
+
+
+def adds(name: str):  # type: ignore[no-untyped-def]
+    return lambda tx: tx.sessions.insert(session(name))
+
+
+def needs_damage(tx: Transaction) -> None:
+    tx.sessions.insert(session("beside damage"))
+    tx.messages.history("s1")
+
+
+def refuses(tx: Transaction) -> None:
+    tx.sessions.insert(session("refused"))
+    raise LookupError
+
+
+async def stored(store: Database) -> set[str]:
+    page = await store.read(lambda tx: tx.sessions.page(after=None, limit=99, agent_id="", deleted=False)[0])
+    return {found.session_id for found in page}
+
+
+@pytest.mark.parametrize("also", [adds("fifth"), refuses], ids=["sound", "refused"])
+async def test_a_work_that_meets_damage_fails_alone(damaged_store: Database, also) -> None:
+    works = [adds("first"), also, adds("third"), needs_damage, adds("fourth"), needs_damage]
+    async with busy(damaged_store) as go:
+        writes = [asyncio.create_task(damaged_store.write(work)) for work in works]
+        await asyncio.sleep(0)
+        go.set()
+        results = await asyncio.gather(*writes, return_exceptions=True)
+    for result in (results.pop(3), results.pop()):
+        assert isinstance(result, GatewayError)
+        assert result.reason == error_pb2.ERROR_REASON_INTERNAL
+        assert "a part of the database is damaged" in result.message
+    assert [type(result) for result in results if result is not None] == ([LookupError] if also is refuses else [])
+    kept = {"first", "third", "fourth"} | (set() if also is refuses else {"fifth"})
+    assert await stored(damaged_store) == {"s1", "s2", "between"} | kept
+
+
+async def test_a_lone_work_that_meets_damage_leaves_the_database_in_use(
+    damaged_store: Database, caplog: pytest.LogCaptureFixture
+) -> None:
+    with pytest.raises(GatewayError) as caught:
+        await damaged_store.write(needs_damage)
+    assert caught.value.reason == error_pb2.ERROR_REASON_INTERNAL
+    # The log says where.
+    assert "in needs_damage" in caplog.text
+    await damaged_store.check()
+    await damaged_store.write(adds("later"))
+    assert await stored(damaged_store) == {"s1", "s2", "between", "later"}
+
+
+async def test_damage_that_no_work_met_is_the_databases(store: Database, path: Path) -> None:
+    """The first page is damaged, without which no transaction begins."""
+    other = sqlite3.connect(path, isolation_level=None)
+    other.execute("PRAGMA user_version = 1")  # so that the writer looks at the page again
+    assert other.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone() == (0, 0, 0)
+    path.write_bytes(b"not a database " * 10 + path.read_bytes()[150:])
+    for _ in range(2):
+        with pytest.raises(GatewayError, match="not a database") as caught:
+            await store.write(adds("third"))
+        assert caught.value.reason == error_pb2.ERROR_REASON_STORAGE_UNAVAILABLE
+        with pytest.raises(GatewayError, match="not a database"):
+            await store.check()
+    other.close()
