@@ -14,7 +14,8 @@ USAGE = {"inputTokens": 3, "outputTokens": 4, "totalTokens": 7}
 
 
 class JsonDoor:
-    """Answers chat.send with `deltas`. drops: after how many event frames each next connection breaks."""
+    """Answers chat.send with `deltas`. drops: after how many event frames each next connection breaks. replies: to
+    requests, by type. pages: to those that name a page, by its token."""
 
     def __init__(self) -> None:
         self.url = ""
@@ -22,6 +23,7 @@ class JsonDoor:
         self.deltas = ["Hel", "lo ", "wor", "ld"]
         self.drops: list[int] = []
         self.replies: dict[str, Frame] = {}
+        self.pages: dict[str, Frame] = {}
         self.error: Frame | None = None
         self.failure: Frame | None = None
         self.received: list[Frame] = []
@@ -127,7 +129,8 @@ class Player:
                 await self.reply(frame, {"type": "session.unwatched", "sessionId": SESSION})
             case kind:
                 missing = {"type": "error", "code": "NOT_IMPLEMENTED", "message": kind, "retryable": False}
-                await self.reply(frame, door.replies.get(kind, missing))
+                page = door.pages.get(frame.get("pageToken") or "")
+                await self.reply(frame, page or door.replies.get(kind, missing))
 
     async def play(self, frame: Frame, after: int) -> None:
         """The events after a position."""
