@@ -106,7 +106,7 @@ def up(
     drain_seconds: float,
     home: Path | None,
 ) -> None:
-    """Start the gateway and the bridge, and stay until Ctrl-C or SIGTERM."""
+    """Start the gateway and the bridge, and stay until Ctrl-C, SIGTERM or the end of the terminal."""
     folder = home_folder(home)
     running = read_runtime(folder)
     # Its number alone says little: after a crash it may be somebody else's by now, in a container our own.
@@ -151,6 +151,9 @@ async def serve(plan: Plan) -> None:
     loop = asyncio.get_running_loop()
     for number in (signal.SIGINT, signal.SIGTERM):
         loop.add_signal_handler(number, _stopper(stop, hurry))
+    # With nohup it is to outlive its terminal. A closed one tells up to twice, and that is no reason to hurry.
+    if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:
+        loop.add_signal_handler(signal.SIGHUP, stop.set)
     children: list[Child] = []
     stopping = asyncio.create_task(stop.wait())
     try:
@@ -171,8 +174,9 @@ async def serve(plan: Plan) -> None:
     except ChildError as error:
         raise Failure(str(error)) from error
     finally:
-        runtime.remove(plan.home, os.getpid())
         await end(children, plan.drain_seconds, hurry)
+        # Not before: while running turns end, clients must find the server, and a second `up` this one.
+        runtime.remove(plan.home, os.getpid())
         stopping.cancel()
 
 

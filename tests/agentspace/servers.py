@@ -35,7 +35,7 @@ def main():
     if (NOTES.parent / f"{NAME}.refuses").exists():
         sys.exit(2)
     if (NOTES.parent / f"{NAME}.stuck").exists():
-        signal.signal(signal.SIGTERM, signal.SIG_IGN)
+        signal.signal(signal.SIGTERM, lambda *_: note("told"))
     else:
         signal.signal(signal.SIGTERM, lambda *_: stop("terminated"))
     key = "--port" if NAME == "bridge" else "--grpc-port"

@@ -152,15 +152,68 @@ async def test_no_orphans_after_kill_9(folder: Path) -> None:
     assert sorted(line for line in notes(folder) if "orphaned" in line) == ["bridge orphaned", "gateway orphaned"]
 
 
-async def test_a_second_signal_ends_a_stuck_server(folder: Path) -> None:
+async def draining(folder: Path, number: int) -> Process:
+    """An `up` that was told to stop, and waits for a gateway that does not."""
     (folder / "gateway.stuck").touch()
     process = await up(folder)
     await announced(process)
+    process.send_signal(number)
+    await gone(folder, 1)
+    return process
+
+
+async def test_a_second_signal_ends_a_stuck_server(folder: Path) -> None:
+    process = await draining(folder, signal.SIGINT)
     process.send_signal(signal.SIGINT)
-    async with asyncio.timeout(20):
-        while (folder / "home" / "runtime.json").exists():
-            await asyncio.sleep(0)
-    process.send_signal(signal.SIGINT)
+    code, _, _ = await finish(process)
+    assert code == 0
+
+
+async def test_until_the_servers_have_ended_the_home_names_them(folder: Path) -> None:
+    process = await draining(folder, signal.SIGTERM)
+    runtime = folder / "home" / "runtime.json"
+    assert json.loads(runtime.read_text(encoding="utf-8"))["pid"] == process.pid
+    code, _, err = await finish(await up(folder))
+    assert code == 1
+    assert "already running" in err
+    process.send_signal(signal.SIGTERM)
+    await finish(process)
+    assert not runtime.exists()
+
+
+async def test_a_closed_terminal_stops_it_in_order(folder: Path) -> None:
+    process = await up(folder)
+    await announced(process)
+    process.send_signal(signal.SIGHUP)
+    code, _, err = await finish(process)
+    assert (code, err) == (0, "")
+    assert [line for line in notes(folder) if " started " not in line] == ["gateway terminated", "bridge terminated"]
+    assert not (folder / "home" / "runtime.json").exists()
+
+
+async def test_a_terminal_that_is_closed_twice_does_not_hurry_it(folder: Path) -> None:
+    process = await draining(folder, signal.SIGHUP)
+    process.send_signal(signal.SIGHUP)
+    code, _, err = await finish(await up(folder))
+    assert code == 1
+    assert "already running" in err
+    process.send_signal(signal.SIGTERM)
+    code, _, _ = await finish(process)
+    assert code == 0
+
+
+async def test_with_nohup_it_outlives_its_terminal(folder: Path) -> None:
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    try:
+        process = await up(folder)
+    finally:
+        signal.signal(signal.SIGHUP, before)
+    await announced(process)
+    process.send_signal(signal.SIGHUP)
+    code, _, err = await finish(await up(folder))
+    assert code == 1
+    assert "already running" in err
+    process.terminate()
     code, _, _ = await finish(process)
     assert code == 0
 
