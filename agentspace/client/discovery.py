@@ -6,7 +6,7 @@ The order: an explicit URL, AGENTSPACE_URL, the home's runtime.json, and, if no 
 import json
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from agentspace.client.errors import unreachable
@@ -16,12 +16,18 @@ DEFAULT_URL = "http://127.0.0.1:3271"
 
 @dataclass(frozen=True, slots=True)
 class Runtime:
-    """What runtime.json says of a running server."""
+    """What runtime.json says of a running server. host: where this machine reaches it; older servers do not say."""
 
     pid: int
     port: int
     grpc_port: int
     started_at: str
+    host: str = "127.0.0.1"
+
+    @property
+    def url(self) -> str:
+        """The address of its JSON door."""
+        return f"http://{address(self.host, self.port)}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,6 +50,11 @@ def home_folder(explicit: str | Path | None = None, environ: Mapping[str, str] |
     return Path(explicit or environ.get("AGENTSPACE_HOME") or "~/.agentspace").expanduser().absolute()
 
 
+def address(host: str, port: int) -> str:
+    """host:port as URLs and gRPC have it: an IPv6 address in brackets."""
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+
+
 def find_server(
     url: str | None = None, home: str | Path | None = None, environ: Mapping[str, str] | None = None
 ) -> Server:
@@ -51,7 +62,7 @@ def find_server(
     which may have taken the default port, is somebody else.
 
     AGENTSPACE_TOKEN is sent wherever it is set. The token file of the home is sent only to the server that the same
-    home's runtime.json names, on loopback, and never to a URL that somebody gave.
+    home's runtime.json names, on this machine, and never to a URL that somebody gave.
     """
     environ = environment() if environ is None else environ
     token = environ.get("AGENTSPACE_TOKEN") or None
@@ -65,7 +76,7 @@ def find_server(
         raise unreachable(f"no server runs for {folder}")
     if runtime is None:
         return Server(DEFAULT_URL, token, "default")
-    return Server(f"http://127.0.0.1:{runtime.port}", token or read_token(folder), "runtime.json")
+    return Server(runtime.url, token or read_token(folder), "runtime.json")
 
 
 def read_runtime(home: Path) -> Runtime | None:
@@ -73,6 +84,8 @@ def read_runtime(home: Path) -> Runtime | None:
     try:
         said = json.loads((home / "runtime.json").read_text(encoding="utf-8"))
         runtime = Runtime(int(said["pid"]), int(said["port"]), int(said["grpcPort"]), str(said["startedAt"]))
+        if "host" in said:
+            runtime = replace(runtime, host=str(said["host"]))
     except (OSError, ValueError, KeyError, TypeError):
         return None
     return runtime if _alive(runtime.pid) else None

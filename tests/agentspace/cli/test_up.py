@@ -75,6 +75,64 @@ async def test_it_tells_where_and_stops_in_order(folder: Path) -> None:
     assert not runtime.exists()
 
 
+@pytest.mark.parametrize(("host", "told"), [("::1", "[::1]"), ("127.0.0.2", "127.0.0.2"), ("localhost", "localhost")])
+async def test_it_tells_an_address_where_it_can_be_reached(folder: Path, host: str, told: str) -> None:
+    process = await up(folder, "--host", host, "--insecure")
+    said = await announced(process)
+    runtime = json.loads((folder / "home" / "runtime.json").read_text(encoding="utf-8"))
+    assert runtime["host"] == told.strip("[]")
+    assert f"HTTP       http://{told}:{runtime['port']}\n" in said
+    assert f"gRPC       {told}:{runtime['grpcPort']}\n" in said
+    assert "not ready: provider: wrong" in said
+    code, _, err = await finish(await up(folder))
+    assert (code, err) == (1, f"error: already running at http://{told}:{runtime['port']} (process {process.pid})\n")
+    process.terminate()
+    await finish(process)
+
+
+@pytest.mark.parametrize(
+    ("host", "near"),
+    [("0.0.0.0", "127.0.0.1"), ("", "127.0.0.1"), ("::", "::1"), ("0::0", "::1"), ("10.9.8.7", "10.9.8.7"), ("a", "a")],
+)
+def test_every_address_is_reached_at_loopback(tmp_path: Path, host: str, near: str) -> None:
+    plan = Plan(tmp_path, host, 1, 2, None, 1.0, insecure=True, socket=tmp_path / "gateway.sock")
+    assert plan.near_host == near
+
+
+@pytest.mark.parametrize(
+    ("host", "name"),
+    [
+        pytest.param("::1", "home", id="IPv6"),
+        # A home whose path is too long for a Unix socket.
+        pytest.param("127.0.0.2", "h" * 100, id="long"),
+    ],
+)
+async def test_a_chat_finds_its_way_to_another_host(tmp_path: Path, host: str, name: str) -> None:
+    home = ["--home", str(tmp_path / name)]
+    options = ["--port", "0", "--grpc-port", "0", "--insecure", "--model", "scripted/echo"]
+    process = await start("up", *home, "--host", host, *options)
+    said = await announced(process)
+    assert "\nready\n" in said
+    code, out, err = await finish(await start("chat", "hello", *home), b"")
+    assert (code, out, err) == (0, "hello\n", "")
+    process.terminate()
+    await finish(process)
+
+
+async def test_where_the_home_makes_the_sockets_path_too_long_it_is_elsewhere(folder: Path) -> None:
+    home = ["--home", str(folder / ("h" * 100)), "--port", "0", "--grpc-port", "0"]
+    process = await start("up", *home, cwd=folder, TMPDIR=str(folder))
+    await announced(process)
+    gateway, bridge = (json.loads(line.split(" ", 3)[3]) for line in notes(folder))
+    place = Path(gateway[gateway.index("--socket") + 1])
+    assert bridge[-3:] == ["--gateway", f"unix:{place}", "--exit-with-stdin"]
+    assert len(str(place)) < 100
+    assert stat.S_IMODE(place.parent.stat().st_mode) == 0o700
+    process.terminate()
+    await finish(process)
+    assert not place.parent.exists()
+
+
 @pytest.mark.parametrize("name", ["gateway", "bridge"])
 async def test_a_dead_server_takes_the_other_along(folder: Path, name: str) -> None:
     process = await up(folder)
@@ -263,10 +321,3 @@ def test_the_default_gives_way_to_the_next() -> None:
         assert port < chosen <= port + 10
         assert choose_port("127.0.0.1", chosen, firm=False, option="--port", taken=chosen) > chosen
     assert choose_port("127.0.0.1", 0, firm=True, option="--port") == 0
-
-
-def test_a_long_home_goes_without_a_unix_socket() -> None:
-    plan = Plan(Path("/" + "x" * 120), "127.0.0.1", 1, 2, None, 1.0, insecure=True)
-    assert "--socket" not in plan.gateway()
-    assert "--insecure" in plan.gateway()
-    assert plan.bridge(7)[-1] == "127.0.0.1:7"

@@ -24,6 +24,13 @@ def test_the_home_names_the_server_and_gives_its_token(home: Path) -> None:
     assert "operator" not in repr(find_server(home=home, environ={}))
 
 
+def test_a_server_on_another_host_is_named_with_it(home: Path) -> None:
+    file = home / "runtime.json"
+    for host, url in (("::1", "http://[::1]:4000"), ("127.0.0.2", "http://127.0.0.2:4000")):
+        file.write_text(json.dumps({**json.loads(file.read_text(encoding="utf-8")), "host": host}), encoding="utf-8")
+        assert find_server(home=home, environ={}) == Server(url, "operator", "runtime.json")
+
+
 def test_the_homes_token_goes_nowhere_else(home: Path) -> None:
     assert find_server("http://other:1/", home, {}) == Server("http://other:1", None, "--url")
     assert find_server(None, home, {"AGENTSPACE_URL": "http://127.0.0.1:4000"}).token is None
