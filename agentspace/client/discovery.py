@@ -65,7 +65,7 @@ def find_server(
     home's runtime.json names, on this machine, and never to a URL that somebody gave.
     """
     environ = environment() if environ is None else environ
-    token = environ.get("AGENTSPACE_TOKEN") or None
+    token = environ.get("AGENTSPACE_TOKEN", "").strip() or None
     if url:
         return Server(url.rstrip("/"), token, "--url")
     if given := environ.get("AGENTSPACE_URL"):
@@ -94,8 +94,9 @@ def read_runtime(home: Path) -> Runtime | None:
 def read_token(home: Path) -> str | None:
     """The operator token of a home; None: there is none, or it is somebody else's."""
     try:
-        return (home / "token").read_text(encoding="ascii").strip() or None
-    except (OSError, ValueError):
+        # What is not ASCII is no reason to go without a token: whoever sends it is told.
+        return (home / "token").read_text(encoding="utf-8", errors="replace").strip() or None
+    except OSError:
         return None
 
 

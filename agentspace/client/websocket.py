@@ -16,6 +16,7 @@ from websockets.exceptions import ConnectionClosed, InvalidHandshake, InvalidSta
 from websockets.typing import Subprotocol
 
 from agentspace.client import errors
+from agentspace.client.credentials import authorization
 from agentspace.client.errors import AgentSpaceError, unreachable
 
 Frame = dict[str, Any]
@@ -46,12 +47,12 @@ class Socket:
     @classmethod
     async def open(cls, url: str, token: str | None = None) -> Self:
         """Connect to a server's http(s) or ws(s) URL and read its hello. Raises UnreachableError or DeniedError."""
-        headers = {"Authorization": f"Bearer {token}"} if token else None
+        value = authorization(token)
         try:
             connection = await connect(
                 gateway_url(url),
                 subprotocols=[PROTOCOL],
-                additional_headers=headers,
+                additional_headers={"Authorization": value} if value else None,
                 compression=None,
                 proxy=None,
                 max_size=LARGEST_FRAME,

@@ -40,7 +40,13 @@ def test_a_token_of_the_environment_goes_where_it_is_told(home: Path) -> None:
     environ = {"AGENTSPACE_TOKEN": "mine", "AGENTSPACE_URL": "https://far"}
     assert find_server(None, home, environ) == Server("https://far", "mine", "AGENTSPACE_URL")
     assert find_server("http://near", home, environ).url == "http://near"
-    assert find_server(None, home, {"AGENTSPACE_TOKEN": "mine"}).token == "mine"
+    assert find_server(None, home, {"AGENTSPACE_TOKEN": " mine\r\n"}).token == "mine"
+    assert find_server(None, home, {"AGENTSPACE_TOKEN": " \n"}).token == "operator"
+
+
+def test_a_token_that_cannot_be_sent_is_not_passed_over(home: Path) -> None:
+    (home / "token").write_bytes(b"op\xe9rator\n")
+    assert find_server(home=home, environ={}).token == "op\ufffdrator"
 
 
 @pytest.mark.parametrize("text", ["", "[]", '{"pid": 0, "port": 1, "grpcPort": 2, "startedAt": ""}', '{"pid": "x"}'])
