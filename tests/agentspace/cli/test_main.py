@@ -55,6 +55,23 @@ async def test_a_token_that_cannot_be_sent_is_code_4(command: tuple[str, ...]) -
     assert result.stderr == "error: the token is not one line of printable ASCII (UNAUTHENTICATED)\n"
 
 
+@pytest.mark.parametrize(("redirect", "shown"), [("<&-", "Hello world\n"), (">&-", "")])
+async def test_a_closed_stream_is_like_dev_null(redirect: str, shown: str) -> None:
+    async with json_door() as door:
+        code, out, err = await finish(await start("chat", "x", "--url", door.url, redirect=redirect), b"")
+    assert (code, out, err) == (0, shown, "")
+
+
+async def test_what_a_stream_cannot_hold_is_replaced() -> None:
+    async with json_door() as door:
+        door.deltas = ["a \N{ROCKET} b"]
+        process = await start("chat", "--url", door.url, PYTHONIOENCODING="ascii:strict")
+        code, out, err = await finish(process, b"caf\xe9")
+        sent = door.received[0]["content"]
+    assert (code, out, err) == (0, "a ? b\n", "")
+    assert sent == "caf\ufffd"
+
+
 def test_the_documentation_tells_the_exit_codes_of_the_help() -> None:
     told = (ROOT / "docs" / "cli.md").read_text(encoding="utf-8")
     for line in EPILOG.split("Environment:")[0].splitlines():
