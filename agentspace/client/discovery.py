@@ -8,10 +8,12 @@ import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from urllib.parse import urlsplit
 
 from agentspace.client.errors import unreachable
 
 DEFAULT_URL = "http://127.0.0.1:3271"
+SCHEMES = {"http": "http", "https": "https", "ws": "http", "wss": "https"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,11 +57,28 @@ def address(host: str, port: int) -> str:
     return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 
 
+def base_url(url: str) -> str:
+    """The http(s) address of a server, from what people give for it: ws://, host:port and /gateway at its end are fine.
+
+    Raises ValueError for what can be no such address.
+    """
+    try:
+        parts = urlsplit(url if "://" in url else f"http://{url}")
+        # Reading these finds what urlsplit lets pass: ports out of range, names that no resolver takes.
+        usable = parts.port != 0 and bool((parts.hostname or "").encode("idna"))
+    except ValueError:
+        usable = False
+    if not usable or parts.scheme not in SCHEMES:
+        raise ValueError(f"{url!r} is not the address of a server, like {DEFAULT_URL}")
+    path = parts.path.rstrip("/").removesuffix("/gateway").rstrip("/")
+    return parts._replace(scheme=SCHEMES[parts.scheme], path=path).geturl()
+
+
 def find_server(
     url: str | None = None, home: str | Path | None = None, environ: Mapping[str, str] | None = None
 ) -> Server:
     """The server to talk to. Raises UnreachableError when none runs for a home that was named: another home's server,
-    which may have taken the default port, is somebody else.
+    which may have taken the default port, is somebody else. Raises ValueError for a URL that is none.
 
     AGENTSPACE_TOKEN is sent wherever it is set. The token file of the home is sent only to the server that the same
     home's runtime.json names, on this machine, and never to a URL that somebody gave.
@@ -67,9 +86,9 @@ def find_server(
     environ = environment() if environ is None else environ
     token = environ.get("AGENTSPACE_TOKEN", "").strip() or None
     if url:
-        return Server(url.rstrip("/"), token, "--url")
+        return Server(base_url(url), token, "--url")
     if given := environ.get("AGENTSPACE_URL"):
-        return Server(given.rstrip("/"), token, "AGENTSPACE_URL")
+        return Server(base_url(given), token, "AGENTSPACE_URL")
     folder = home_folder(home, environ)
     runtime = read_runtime(folder)
     if runtime is None and (home or environ.get("AGENTSPACE_HOME")):

@@ -6,6 +6,7 @@ Frames are JSON objects as the contract declares them: {"type", "id", ...} out, 
 import asyncio
 import itertools
 import json
+import ssl
 from collections.abc import AsyncGenerator, Mapping
 from contextlib import aclosing
 from typing import Any, Self
@@ -17,6 +18,7 @@ from websockets.typing import Subprotocol
 
 from agentspace.client import errors
 from agentspace.client.credentials import authorization
+from agentspace.client.discovery import base_url
 from agentspace.client.errors import AgentSpaceError, unreachable
 
 Frame = dict[str, Any]
@@ -64,6 +66,8 @@ class Socket:
             if code in (401, 403):
                 raise errors.build("UNAUTHENTICATED", f"{url} refused the connection ({code})") from error
             raise unreachable(f"{url} answered {code} instead of opening a WebSocket") from error
+        except ssl.SSLCertVerificationError as error:
+            raise errors.untrusted(url, error.verify_message) from error
         except (OSError, TimeoutError, InvalidHandshake, InvalidURI) as error:
             raise unreachable(f"no server answers at {url}") from error
         socket = cls(connection)
@@ -148,10 +152,9 @@ class Socket:
 
 
 def gateway_url(url: str) -> str:
-    """The WebSocket address of a server: http://host:port -> ws://host:port/gateway."""
-    parts = urlsplit(url if "://" in url else f"http://{url}")
-    scheme = {"http": "ws", "https": "wss"}.get(parts.scheme, parts.scheme)
-    return parts._replace(scheme=scheme, path=parts.path.rstrip("/").removesuffix("/gateway") + "/gateway").geturl()
+    """The WebSocket address of a server: http://host:port -> ws://host:port/gateway. Raises ValueError as base_url."""
+    parts = urlsplit(base_url(url))
+    return parts._replace(scheme=parts.scheme.replace("http", "ws"), path=f"{parts.path}/gateway").geturl()
 
 
 def from_frame(frame: Mapping[str, Any]) -> AgentSpaceError:

@@ -1,6 +1,7 @@
 """A JSON door that plays one session from a script and breaks connections when told. For the client and CLI tests."""
 
 import asyncio
+import ssl
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
@@ -158,7 +159,7 @@ class Player:
 
 
 @asynccontextmanager
-async def json_door() -> AsyncIterator[JsonDoor]:
+async def json_door(tls: ssl.SSLContext | None = None) -> AsyncIterator[JsonDoor]:
     """A door on a free port."""
     door = JsonDoor()
     app = web.Application()
@@ -167,9 +168,9 @@ async def json_door() -> AsyncIterator[JsonDoor]:
     app.router.add_get("/ready", door.readiness)
     runner = web.AppRunner(app, handle_signals=False, shutdown_timeout=1)
     await runner.setup()
-    site = web.TCPSite(runner, "127.0.0.1", 0)
+    site = web.TCPSite(runner, "127.0.0.1", 0, ssl_context=tls)
     await site.start()
-    door.url = f"http://127.0.0.1:{runner.addresses[0][1]}"
+    door.url = f"{'https' if tls else 'http'}://127.0.0.1:{runner.addresses[0][1]}"
     try:
         yield door
     finally:

@@ -36,6 +36,25 @@ def test_the_homes_token_goes_nowhere_else(home: Path) -> None:
     assert find_server(None, home, {"AGENTSPACE_URL": "http://127.0.0.1:4000"}).token is None
 
 
+@pytest.mark.parametrize(
+    ("given", "url"),
+    [
+        ("127.0.0.1:4000", "http://127.0.0.1:4000"),
+        ("wss://host/base/gateway", "https://host/base"),
+        ("http://[::1]:4000/gateway/", "http://[::1]:4000"),
+    ],
+)
+def test_an_address_may_be_given_as_people_know_it(given: str, url: str) -> None:
+    assert find_server(given, environ={}).url == url
+    assert find_server(environ={"AGENTSPACE_URL": given}).url == url
+
+
+@pytest.mark.parametrize("given", ["http://host:0", "http://host:x", "unix:///path", "http://[::1"])
+def test_what_can_be_no_address_is_said(given: str) -> None:
+    with pytest.raises(ValueError, match="is not the address of a server"):
+        find_server(given, environ={})
+
+
 def test_a_token_of_the_environment_goes_where_it_is_told(home: Path) -> None:
     environ = {"AGENTSPACE_TOKEN": "mine", "AGENTSPACE_URL": "https://far"}
     assert find_server(None, home, environ) == Server("https://far", "mine", "AGENTSPACE_URL")
