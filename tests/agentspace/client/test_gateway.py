@@ -42,6 +42,13 @@ async def test_errors_carry_what_the_server_said() -> None:
         assert caught.value.execution == "not_started"
 
 
+async def test_what_is_too_large_to_be_sent_is_an_invalid_request() -> None:
+    async with grpc_door() as door, Gateway(door.target) as gateway:
+        for sending in (gateway.chat("x" * 5 * 1024 * 1024).text(), gateway.get_session("x" * 5 * 1024 * 1024)):
+            with pytest.raises(InvalidRequestError, match="larger than max"):
+                await sending
+
+
 async def test_turns() -> None:
     async with grpc_door() as door, Gateway(door.target) as gateway:
         assert (await gateway.get_turn(TURN)).turn_id == TURN
