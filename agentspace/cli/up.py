@@ -1,6 +1,7 @@
 """`agentspace up`: starts gateway and bridge, and stays until it is stopped. Calls child, runtime and http."""
 
 import asyncio
+import errno
 import os
 import shlex
 import signal
@@ -283,12 +284,15 @@ def _given(context: click.Context, name: str) -> bool:
 
 
 def _free(host: str, port: int) -> bool:
-    """Nobody listens on the port."""
+    """Nobody listens on the port. Raises Failure where nobody could, whatever the port is."""
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     with socket.socket(family, socket.SOCK_STREAM) as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
             probe.bind((host, port))
-        except OSError:
-            return False
+        except OSError as error:
+            if error.errno == errno.EADDRINUSE:
+                return False
+            why = "it is no address of this machine" if error.errno == errno.EADDRNOTAVAIL else error.strerror
+            raise Failure(f"cannot listen on port {port} of {host}: {why}") from error
     return True

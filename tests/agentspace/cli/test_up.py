@@ -1,6 +1,7 @@
 """`agentspace up`: starts both, tells about it, and leaves nothing behind."""
 
 import asyncio
+import errno
 import json
 import os
 import signal
@@ -177,6 +178,13 @@ async def test_a_wrong_option_is_said_in_one_line(tmp_path: Path, options: tuple
     assert err.count("\n") == 1
 
 
+async def test_a_host_of_another_machine_is_said_in_one_line(tmp_path: Path) -> None:
+    code, _, err = await finish(await start("up", "--home", str(tmp_path), "--host", "192.0.2.1", "--insecure"))
+    assert code == 1
+    assert err.startswith("error: cannot listen on port ")
+    assert err.count("\n") == 1
+
+
 async def test_a_drain_time_is_named_as_it_was_given(tmp_path: Path) -> None:
     code, _, err = await finish(await start("up", "--home", str(tmp_path), AGENTSPACE_DRAIN_SECONDS="abc"))
     assert code == 2
@@ -312,6 +320,23 @@ def taken(port: int = 0) -> socket.socket:
 def test_a_named_port_that_is_taken_is_an_error() -> None:
     with taken() as listener, pytest.raises(Failure, match="is taken"):
         choose_port("127.0.0.1", listener.getsockname()[1], firm=True, option="--port")
+
+
+@pytest.mark.parametrize("firm", [True, False])
+def test_an_address_of_another_machine_is_not_a_taken_port(firm: bool) -> None:
+    with pytest.raises(
+        Failure, match=r"^cannot listen on port 4000 of 192\.0\.2\.1: it is no address of this machine$"
+    ):
+        choose_port("192.0.2.1", 4000, firm=firm, option="--port")
+
+
+def test_a_port_that_is_not_allowed_is_not_a_taken_port(monkeypatch: pytest.MonkeyPatch) -> None:
+    def bind(*_: object) -> None:
+        raise PermissionError(errno.EACCES, "Permission denied")
+
+    monkeypatch.setattr(socket.socket, "bind", bind)
+    with pytest.raises(Failure, match=r"^cannot listen on port 80 of 127\.0\.0\.1: Permission denied$"):
+        choose_port("127.0.0.1", 80, firm=True, option="--port")
 
 
 def test_the_default_gives_way_to_the_next() -> None:
