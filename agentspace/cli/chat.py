@@ -68,8 +68,8 @@ def join_input(piped: str, message: str | None) -> str:
 
 async def newest_session(client: Client) -> str:
     """The id of the session in which something happened last."""
-    page = await client.request("session.list", pageSize=1000)
-    if not page["sessions"]:
+    sessions = [session async for session in client.pages("session.list", "sessions")]
+    if not sessions:
         raise Failure("there is no session to continue")
-    newest = max(page["sessions"], key=lambda session: session.get("updatedAt") or session["createdAt"])
+    newest = max(sessions, key=lambda session: session.get("updatedAt") or session["createdAt"])
     return str(newest["sessionId"])

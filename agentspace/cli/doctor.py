@@ -3,6 +3,7 @@
 import asyncio
 import base64
 import importlib.util
+import ssl
 import sys
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,7 +14,7 @@ from agentspace.cli import http, paths, render
 from agentspace.cli.options import FAILED, Target, client_options
 from agentspace.client import discovery
 from agentspace.client.conversation import Client
-from agentspace.client.errors import AgentSpaceError, UnreachableError
+from agentspace.client.errors import AgentSpaceError, UnreachableError, untrusted
 
 OLDEST_PYTHON = (3, 11)
 MASTER_KEY_BYTES = 32
@@ -105,6 +106,8 @@ def reachable(server: discovery.Server, folder: Path) -> list[Finding]:
     try:
         http.get(server.url, "/health")
         code, said = http.get(server.url, "/ready")
+    except ssl.SSLCertVerificationError as error:
+        return [Finding("server", False, untrusted(server.url, error.verify_message).message)]
     except OSError:
         return [Finding("server", False, f"nobody answers at {server.url} ({server.source}); run: agentspace up")]
     findings = [Finding("server", True, f"{server.url} ({server.source})")]

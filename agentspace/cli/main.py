@@ -4,6 +4,8 @@
 """
 
 import importlib
+import io
+import os
 import sys
 from dataclasses import dataclass
 
@@ -82,8 +84,23 @@ def cli() -> None:
     """The durable home of conversations with language models."""
 
 
+def settle_streams() -> None:
+    """No stream is missing, and none fails over a character: what cannot be read or shown is replaced."""
+    for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
+        stream = getattr(sys, name)
+        if stream is None:
+            descriptor = os.open(os.devnull, os.O_RDWR)
+            # It has the number of the one that was closed; so it is that of the processes of `up`, too.
+            os.set_inheritable(descriptor, True)
+            stream = os.fdopen(descriptor, mode, encoding="utf-8", closefd=False)
+            setattr(sys, name, stream)
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="replace")
+
+
 def main() -> None:
     """Run the command line and leave with one of the exit codes of the help."""
+    settle_streams()
     try:
         code = cli.main(prog_name="agentspace", standalone_mode=False)
     except click.ClickException as error:

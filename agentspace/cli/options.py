@@ -35,7 +35,10 @@ class Target:
 
     def server(self) -> discovery.Server:
         """The server to talk to. Raises UnreachableError when none runs for a home that was named."""
-        return discovery.find_server(self.url, self.named_home)
+        try:
+            return discovery.find_server(self.url, self.named_home)
+        except ValueError as error:
+            raise click.UsageError(str(error)) from error
 
 
 class Failure(click.ClickException):
@@ -116,7 +119,7 @@ def failure(error: AgentSpaceError, *, as_json: bool = False) -> Failure:
     }
     message = explained(error)
     if isinstance(error, UnreachableError):
-        hint = "" if error.turn_id else "; is `agentspace up` running?"
+        hint = "; is `agentspace up` running?" if error.retryable and not error.turn_id else ""
         return Failure(f"{error.message}{hint}", UNREACHABLE, frame if as_json else None)
     if isinstance(error, DeniedError):
         scope = error.metadata.get("scope")

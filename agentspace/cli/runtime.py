@@ -5,9 +5,9 @@ import os
 from pathlib import Path
 
 
-def write(home: Path, *, pid: int, port: int, grpc_port: int, started_at: str) -> None:
+def write(home: Path, *, pid: int, host: str, port: int, grpc_port: int, started_at: str) -> None:
     """Put the file there, whole or not at all, for its owner only."""
-    said = {"pid": pid, "port": port, "grpcPort": grpc_port, "startedAt": started_at}
+    said = {"pid": pid, "host": host, "port": port, "grpcPort": grpc_port, "startedAt": started_at}
     draft = home / f".runtime.{pid}.json"
     draft.unlink(missing_ok=True)
     descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)

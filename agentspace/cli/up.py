@@ -1,34 +1,40 @@
 """`agentspace up`: starts gateway and bridge, and stays until it is stopped. Calls child, runtime and http."""
 
 import asyncio
+import errno
 import os
 import shlex
 import signal
 import socket
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from ipaddress import ip_address
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import click
 
 from agentspace.cli import http, runtime
 from agentspace.cli.child import REFUSED, Child, ChildError, RefusedError
 from agentspace.cli.options import Failure, home_option
-from agentspace.cli.paths import exposure, master_key_place
-from agentspace.client.discovery import home_folder, read_runtime
+from agentspace.cli.paths import FILES, exposure, master_key_place
+from agentspace.client.discovery import address, home_folder, read_runtime
 
 PORT, GRPC_PORT = 3271, 3272
 NEXT_PORTS = 10
 BRIDGE_STOP_SECONDS = 10.0
 # What the gateway may take beyond its drain time to write everything down.
 GATEWAY_STOP_SECONDS = 5.0
+SOCKET = FILES["socket"]
 LONGEST_SOCKET_PATH = 100
 
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """What to start. Ports are free ones, or 0 to let the system choose."""
+    """What to start. host: the address to listen on. Ports are free ones, or 0 to let the system choose. socket: the
+    Unix socket between the two."""
 
     home: Path
     host: str
@@ -37,6 +43,7 @@ class Plan:
     model: str | None
     drain_seconds: float
     insecure: bool
+    socket: Path
     one_process: bool = False
 
     def standalone(self) -> list[str]:
@@ -46,25 +53,27 @@ class Plan:
 
     def gateway(self) -> list[str]:
         """The gateway's arguments."""
-        arguments = [*self._both(), "--grpc-port", str(self.grpc_port)]
-        if self.socket:
-            arguments += ["--socket", str(self.socket)]
+        arguments = [*self._both(), "--grpc-port", str(self.grpc_port), "--socket", str(self.socket)]
         return [*arguments, "--model", self.model] if self.model else arguments
 
-    def bridge(self, grpc_port: int) -> list[str]:
-        """The bridge's arguments, for a gateway that listens on `grpc_port`."""
-        gateway = f"unix:{self.socket}" if self.socket else f"127.0.0.1:{grpc_port}"
-        return [*self._both(), "--port", str(self.port), "--gateway", gateway]
+    def bridge(self) -> list[str]:
+        """The bridge's arguments."""
+        return [*self._both(), "--port", str(self.port), "--gateway", f"unix:{self.socket}"]
 
     def _both(self) -> list[str]:
         insecure = ["--insecure"] if self.insecure else []
         return ["--home", str(self.home), "--host", self.host, *insecure]
 
     @property
-    def socket(self) -> Path | None:
-        """The Unix socket between the two; None where its path would be too long for one."""
-        path = self.home / "gateway.sock"
-        return path if len(os.fsencode(path)) <= LONGEST_SOCKET_PATH else None
+    def near_host(self) -> str:
+        """Where this machine reaches the servers: the host, or loopback where that is every address."""
+        try:
+            listening = ip_address(self.host)
+        except ValueError:
+            return self.host or "127.0.0.1"
+        if not listening.is_unspecified:
+            return self.host
+        return "::1" if listening.version == 6 else "127.0.0.1"
 
 
 @click.command()
@@ -106,12 +115,12 @@ def up(
     drain_seconds: float,
     home: Path | None,
 ) -> None:
-    """Start the gateway and the bridge, and stay until Ctrl-C or SIGTERM."""
+    """Start the gateway and the bridge, and stay until Ctrl-C, SIGTERM or the end of the terminal."""
     folder = home_folder(home)
     running = read_runtime(folder)
     # Its number alone says little: after a crash it may be somebody else's by now, in a container our own.
-    if running is not None and running.pid != os.getpid() and _answers(f"http://127.0.0.1:{running.port}"):
-        raise Failure(f"already running at http://127.0.0.1:{running.port} (process {running.pid})")
+    if running is not None and running.pid != os.getpid() and _answers(running.url):
+        raise Failure(f"already running at {running.url} (process {running.pid})")
     try:
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     except OSError as error:
@@ -121,7 +130,28 @@ def up(
     given = {name for name in ("port", "grpc_port") if _given(context, name)}
     chosen = choose_port(host, port, firm="port" in given, option="--port")
     grpc_chosen = choose_port(host, grpc_port, firm="grpc_port" in given, option="--grpc-port", taken=chosen)
-    asyncio.run(serve(Plan(folder, host, chosen, grpc_chosen, model, drain_seconds, insecure, one_process)))
+    with socket_folder(folder) as place:
+        plan = Plan(folder, host, chosen, grpc_chosen, model, drain_seconds, insecure, place / SOCKET, one_process)
+        asyncio.run(serve(plan))
+
+
+@contextmanager
+def socket_folder(home: Path) -> Iterator[Path]:
+    """Where the socket between the two is: in the home, or, when that makes its path too long, in a folder for once.
+
+    TCP would not do instead: beyond loopback the gateway trusts no bridge there.
+    """
+    if len(os.fsencode(home / SOCKET)) <= LONGEST_SOCKET_PATH:
+        yield home
+        return
+    try:
+        # Not where TMPDIR says: that may be as long.
+        folder = TemporaryDirectory(prefix="agentspace-", dir="/tmp", ignore_cleanup_errors=True)
+    except OSError as error:
+        why = f"and /tmp cannot have it instead: {error.strerror}"
+        raise Failure(f"the path of the home {home} is too long for a Unix socket, {why}") from error
+    with folder as name:
+        yield Path(name)
 
 
 def _answers(url: str) -> bool:
@@ -151,6 +181,9 @@ async def serve(plan: Plan) -> None:
     loop = asyncio.get_running_loop()
     for number in (signal.SIGINT, signal.SIGTERM):
         loop.add_signal_handler(number, _stopper(stop, hurry))
+    # With nohup it is to outlive its terminal. A closed one tells up to twice, and that is no reason to hurry.
+    if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:
+        loop.add_signal_handler(signal.SIGHUP, stop.set)
     children: list[Child] = []
     stopping = asyncio.create_task(stop.wait())
     try:
@@ -171,8 +204,9 @@ async def serve(plan: Plan) -> None:
     except ChildError as error:
         raise Failure(str(error)) from error
     finally:
-        runtime.remove(plan.home, os.getpid())
         await end(children, plan.drain_seconds, hurry)
+        # Not before: while running turns end, clients must find the server, and a second `up` this one.
+        runtime.remove(plan.home, os.getpid())
         stopping.cancel()
 
 
@@ -187,22 +221,23 @@ async def start(plan: Plan, children: list[Child]) -> None:
         gateway = await Child.start("gateway", *plan.gateway())
         children.append(gateway)
         grpc_port = int((await gateway.ready())["grpcPort"])
-        bridge = await Child.start("bridge", *plan.bridge(grpc_port))
+        bridge = await Child.start("bridge", *plan.bridge())
         children.append(bridge)
         port = int((await bridge.ready())["port"])
     started = datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")  # noqa: TID251
-    runtime.write(plan.home, pid=os.getpid(), port=port, grpc_port=grpc_port, started_at=started)
+    host = plan.near_host
+    runtime.write(plan.home, pid=os.getpid(), host=host, port=port, grpc_port=grpc_port, started_at=started)
     await announce(plan, port, grpc_port)
 
 
 async def announce(plan: Plan, port: int, grpc_port: int) -> None:
     """Print the addresses, whether a chat would work, and lines to paste."""
-    name = "127.0.0.1" if plan.host in ("0.0.0.0", "::", "") else plan.host  # noqa: S104
-    print(f"WebSocket  ws://{name}:{port}/gateway")
-    print(f"HTTP       http://{name}:{port}")
-    print(f"gRPC       {name}:{grpc_port}")
+    door, grpc_door = address(plan.near_host, port), address(plan.near_host, grpc_port)
+    print(f"WebSocket  ws://{door}/gateway")
+    print(f"HTTP       http://{door}")
+    print(f"gRPC       {grpc_door}")
     try:
-        code, said = await asyncio.to_thread(http.get, f"http://{name}:{port}", "/ready")
+        code, said = await asyncio.to_thread(http.get, f"http://{door}", "/ready")
     except OSError as error:
         code, said = 0, {"parts": [{"name": "bridge", "ready": False, "detail": str(error)}]}
     if code == 200:
@@ -218,7 +253,7 @@ async def announce(plan: Plan, port: int, grpc_port: int) -> None:
     home = "" if plan.home == home_folder() else f" --home {shlex.quote(str(plan.home))}"
     print("\nTry:")
     print(f'  agentspace chat{home} "hello"')
-    print(f"  grpcurl -plaintext {name}:{grpc_port} agentspace.v1.SessionService/ListSessions", flush=True)
+    print(f"  grpcurl -plaintext {shlex.quote(grpc_door)} agentspace.v1.SessionService/ListSessions", flush=True)
 
 
 async def end(children: list[Child], drain_seconds: float, hurry: asyncio.Event) -> None:
@@ -249,12 +284,15 @@ def _given(context: click.Context, name: str) -> bool:
 
 
 def _free(host: str, port: int) -> bool:
-    """Nobody listens on the port."""
+    """Nobody listens on the port. Raises Failure where nobody could, whatever the port is."""
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     with socket.socket(family, socket.SOCK_STREAM) as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
             probe.bind((host, port))
-        except OSError:
-            return False
+        except OSError as error:
+            if error.errno == errno.EADDRINUSE:
+                return False
+            why = "it is no address of this machine" if error.errno == errno.EADDRNOTAVAIL else error.strerror
+            raise Failure(f"cannot listen on port {port} of {host}: {why}") from error
     return True

@@ -135,3 +135,9 @@ def build(reason: str, message: str, **details: Any) -> AgentSpaceError:
 def unreachable(message: str) -> UnreachableError:
     """A connection that could not be made or that broke."""
     return UnreachableError("GATEWAY_UNREACHABLE", message, retryable=True)
+
+
+def untrusted(url: str, why: str) -> UnreachableError:
+    """A server whose TLS certificate does not count; to try again does not help."""
+    message = f"the certificate of {url} is not trusted: {why}; SSL_CERT_FILE can name those that are"
+    return UnreachableError("GATEWAY_UNREACHABLE", message)

@@ -16,6 +16,7 @@ from typing import Self, TypeVar
 import grpc.aio
 
 from agentspace.client import status
+from agentspace.client.credentials import authorization
 from agentspace.client.position import Position
 from agentspace.client.stream import ChatEvent, Metadata, Streams, WatchEvent
 from agentspace.v1 import chat_service_pb2 as chat_pb2
@@ -65,7 +66,8 @@ class Gateway:
 
     target: "host:port" or "unix:/path". token: the bearer token; None: the rights of a local program.
     credentials: TLS for the channel; None: plain text, for loopback and Unix sockets. patience: how many seconds a
-    stream tries to reach the server again before it raises UnreachableError.
+    stream tries to reach the server again before it raises UnreachableError. Raises DeniedError for a token that cannot
+    be sent.
     """
 
     def __init__(
@@ -78,7 +80,8 @@ class Gateway:
     ) -> None:
         self._target = target
         self._credentials = credentials
-        self._metadata: Metadata = (("authorization", f"Bearer {token}"),) if token else ()
+        value = authorization(token)
+        self._metadata: Metadata = (("authorization", value),) if value else ()
         self._patience = patience
         self._channel: grpc.aio.Channel | None = None
 

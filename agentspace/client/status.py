@@ -21,6 +21,8 @@ BROKEN = frozenset(
     }
 )
 """Codes that mean a broken connection or a dying server when no ErrorInfo of ours comes with them."""
+TOO_LARGE = ("SERVER: Received message larger than max", "CLIENT: Sent message larger than max")
+"""How gRPC itself begins when a request is over a limit; the code alone says no more than that something ran out."""
 
 
 def from_rpc(error: grpc.aio.AioRpcError) -> errors.AgentSpaceError:
@@ -51,6 +53,8 @@ def from_rpc(error: grpc.aio.AioRpcError) -> errors.AgentSpaceError:
         return errors.build("UNAUTHENTICATED", text)
     if error.code() is grpc.StatusCode.UNIMPLEMENTED:
         return errors.build("NOT_IMPLEMENTED", text)
+    if error.code() is grpc.StatusCode.RESOURCE_EXHAUSTED and text.startswith(TOO_LARGE):
+        return errors.build("INVALID_MESSAGE", text)
     return errors.build("INTERNAL", text)
 
 

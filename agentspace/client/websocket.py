@@ -6,6 +6,7 @@ Frames are JSON objects as the contract declares them: {"type", "id", ...} out, 
 import asyncio
 import itertools
 import json
+import ssl
 from collections.abc import AsyncGenerator, Mapping
 from contextlib import aclosing
 from typing import Any, Self
@@ -16,6 +17,8 @@ from websockets.exceptions import ConnectionClosed, InvalidHandshake, InvalidSta
 from websockets.typing import Subprotocol
 
 from agentspace.client import errors
+from agentspace.client.credentials import authorization
+from agentspace.client.discovery import base_url
 from agentspace.client.errors import AgentSpaceError, unreachable
 
 Frame = dict[str, Any]
@@ -46,12 +49,12 @@ class Socket:
     @classmethod
     async def open(cls, url: str, token: str | None = None) -> Self:
         """Connect to a server's http(s) or ws(s) URL and read its hello. Raises UnreachableError or DeniedError."""
-        headers = {"Authorization": f"Bearer {token}"} if token else None
+        value = authorization(token)
         try:
             connection = await connect(
                 gateway_url(url),
                 subprotocols=[PROTOCOL],
-                additional_headers=headers,
+                additional_headers={"Authorization": value} if value else None,
                 compression=None,
                 proxy=None,
                 max_size=LARGEST_FRAME,
@@ -63,6 +66,8 @@ class Socket:
             if code in (401, 403):
                 raise errors.build("UNAUTHENTICATED", f"{url} refused the connection ({code})") from error
             raise unreachable(f"{url} answered {code} instead of opening a WebSocket") from error
+        except ssl.SSLCertVerificationError as error:
+            raise errors.untrusted(url, error.verify_message) from error
         except (OSError, TimeoutError, InvalidHandshake, InvalidURI) as error:
             raise unreachable(f"no server answers at {url}") from error
         socket = cls(connection)
@@ -147,10 +152,9 @@ class Socket:
 
 
 def gateway_url(url: str) -> str:
-    """The WebSocket address of a server: http://host:port -> ws://host:port/gateway."""
-    parts = urlsplit(url if "://" in url else f"http://{url}")
-    scheme = {"http": "ws", "https": "wss"}.get(parts.scheme, parts.scheme)
-    return parts._replace(scheme=scheme, path=parts.path.rstrip("/").removesuffix("/gateway") + "/gateway").geturl()
+    """The WebSocket address of a server: http://host:port -> ws://host:port/gateway. Raises ValueError as base_url."""
+    parts = urlsplit(base_url(url))
+    return parts._replace(scheme=parts.scheme.replace("http", "ws"), path=f"{parts.path}/gateway").geturl()
 
 
 def from_frame(frame: Mapping[str, Any]) -> AgentSpaceError:

@@ -25,12 +25,15 @@ async def call(*arguments: str, said: str | None = None, environ: Mapping[str, s
         return await asyncio.to_thread(runner.invoke, cli, arguments, input=said)
 
 
-async def start(*arguments: str, cwd: Path = ROOT, stdin: int = PIPE, stdout: int = PIPE, **environ: str) -> Process:
-    """Start the command as a process."""
+async def start(
+    *arguments: str, cwd: Path = ROOT, stdin: int = PIPE, stdout: int = PIPE, redirect: str = "", **environ: str
+) -> Process:
+    """Start the command as a process. redirect: what a shell is to do with its streams."""
     kept = {name: value for name, value in os.environ.items() if not name.startswith("AGENTSPACE_")}
     environ = {**kept, "PYTHONPATH": str(ROOT), "PYTHONUNBUFFERED": "1", "PYTHONWARNINGS": "default", **environ}
     # A session of its own has no controlling terminal to read a secret from.
     return await asyncio.create_subprocess_exec(
+        *(("/bin/sh", "-c", f'exec "$@" {redirect}', "sh") if redirect else ()),
         sys.executable,
         "-c",
         PROGRAM,

@@ -1,6 +1,7 @@
 """A JSON door that plays one session from a script and breaks connections when told. For the client and CLI tests."""
 
 import asyncio
+import ssl
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
@@ -14,7 +15,8 @@ USAGE = {"inputTokens": 3, "outputTokens": 4, "totalTokens": 7}
 
 
 class JsonDoor:
-    """Answers chat.send with `deltas`. drops: after how many event frames each next connection breaks."""
+    """Answers chat.send with `deltas`. drops: after how many event frames each next connection breaks. replies: to
+    requests, by type. pages: to those that name a page, by its token."""
 
     def __init__(self) -> None:
         self.url = ""
@@ -22,6 +24,7 @@ class JsonDoor:
         self.deltas = ["Hel", "lo ", "wor", "ld"]
         self.drops: list[int] = []
         self.replies: dict[str, Frame] = {}
+        self.pages: dict[str, Frame] = {}
         self.error: Frame | None = None
         self.failure: Frame | None = None
         self.received: list[Frame] = []
@@ -127,7 +130,8 @@ class Player:
                 await self.reply(frame, {"type": "session.unwatched", "sessionId": SESSION})
             case kind:
                 missing = {"type": "error", "code": "NOT_IMPLEMENTED", "message": kind, "retryable": False}
-                await self.reply(frame, door.replies.get(kind, missing))
+                page = door.pages.get(frame.get("pageToken") or "")
+                await self.reply(frame, page or door.replies.get(kind, missing))
 
     async def play(self, frame: Frame, after: int) -> None:
         """The events after a position."""
@@ -155,7 +159,7 @@ class Player:
 
 
 @asynccontextmanager
-async def json_door() -> AsyncIterator[JsonDoor]:
+async def json_door(tls: ssl.SSLContext | None = None) -> AsyncIterator[JsonDoor]:
     """A door on a free port."""
     door = JsonDoor()
     app = web.Application()
@@ -164,9 +168,9 @@ async def json_door() -> AsyncIterator[JsonDoor]:
     app.router.add_get("/ready", door.readiness)
     runner = web.AppRunner(app, handle_signals=False, shutdown_timeout=1)
     await runner.setup()
-    site = web.TCPSite(runner, "127.0.0.1", 0)
+    site = web.TCPSite(runner, "127.0.0.1", 0, ssl_context=tls)
     await site.start()
-    door.url = f"http://127.0.0.1:{runner.addresses[0][1]}"
+    door.url = f"{'https' if tls else 'http'}://127.0.0.1:{runner.addresses[0][1]}"
     try:
         yield door
     finally:

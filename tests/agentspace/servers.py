@@ -3,7 +3,7 @@
 from pathlib import Path
 
 SCRIPT = '''"""A stand-in server."""
-import json, os, signal, sys, threading
+import json, os, signal, socket, sys, threading
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 
@@ -35,12 +35,14 @@ def main():
     if (NOTES.parent / f"{NAME}.refuses").exists():
         sys.exit(2)
     if (NOTES.parent / f"{NAME}.stuck").exists():
-        signal.signal(signal.SIGTERM, signal.SIG_IGN)
+        signal.signal(signal.SIGTERM, lambda *_: note("told"))
     else:
         signal.signal(signal.SIGTERM, lambda *_: stop("terminated"))
     key = "--port" if NAME == "bridge" else "--grpc-port"
     port = int(sys.argv[sys.argv.index(key) + 1])
-    server = HTTPServer(("127.0.0.1", port), Handler)
+    host = sys.argv[sys.argv.index("--host") + 1] if "--host" in sys.argv else "127.0.0.1"
+    HTTPServer.address_family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    server = HTTPServer((host, port), Handler)
     threading.Thread(target=server.serve_forever, daemon=True).start()
     name = "port" if NAME == "bridge" else "grpcPort"
     print(json.dumps({"event": "ready", name: server.server_port}), flush=True)

@@ -62,6 +62,17 @@ async def test_continue_takes_the_session_used_last() -> None:
         assert (await call("chat", "-c", "x", "--url", door.url)).exit_code == 1
 
 
+async def test_continue_looks_at_every_page() -> None:
+    async with json_door() as door:
+        old = {"sessionId": "old", "createdAt": "2026-01-03T00:00:00.000Z", "updatedAt": "2026-01-03T00:00:00.000Z"}
+        used = {**old, "sessionId": "used", "updatedAt": "2026-02-01T00:00:00.000Z"}
+        door.replies["session.list"] = {"type": "session.list", "sessions": [old], "nextPageToken": "two"}
+        door.pages["two"] = {"type": "session.list", "sessions": [used], "nextPageToken": ""}
+        result = await call("chat", "-c", "x", "--url", door.url)
+    assert result.exit_code == 0
+    assert door.received[-1]["sessionId"] == "used"
+
+
 async def test_a_failed_turn_is_code_5() -> None:
     async with json_door() as door:
         door.failure = {"code": "UPSTREAM_OVERLOADED", "message": "the provider is busy", "retryable": True}

@@ -1,11 +1,20 @@
 """`agentspace doctor`."""
 
+import datetime
+import ipaddress
 import json
 import os
+import ssl
 import subprocess
 from pathlib import Path
 
-from tests.agentspace.command import call, lines
+import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.x509.oid import NameOID
+
+from tests.agentspace.command import call, finish, lines, start
 from tests.agentspace.json_door import json_door
 
 
@@ -59,6 +68,58 @@ async def test_no_server(tmp_path: Path) -> None:
     shown = await call("doctor", "--url", "http://127.0.0.1:1", "--home", str(tmp_path / "none"))
     assert shown.exit_code == 1
     assert "agentspace up" in shown.stdout
+
+
+@pytest.fixture
+def certificate(tmp_path: Path) -> Path:
+    """A certificate for 127.0.0.1 that nobody knows, and its key, in one file."""
+    key = ec.generate_private_key(ec.SECP256R1())
+    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "test")])
+    start = datetime.datetime(2026, 1, 1, tzinfo=datetime.UTC)
+    made = (
+        x509.CertificateBuilder(name, name, key.public_key(), x509.random_serial_number())
+        .not_valid_before(start)
+        .not_valid_after(start + datetime.timedelta(days=36500))
+        .add_extension(x509.SubjectAlternativeName([x509.IPAddress(ipaddress.ip_address("127.0.0.1"))]), critical=False)
+        .add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
+        .sign(key, hashes.SHA256())
+    )
+    pem, plain = serialization.Encoding.PEM, serialization.NoEncryption()
+    path = tmp_path / "both.pem"
+    path.write_bytes(key.private_bytes(pem, serialization.PrivateFormat.PKCS8, plain) + made.public_bytes(pem))
+    return path
+
+
+async def test_a_certificate_that_is_not_trusted_is_named(tmp_path: Path, certificate: Path) -> None:
+    tmp_path.chmod(0o700)
+    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    context.load_cert_chain(certificate)
+    trusting = {"SSL_CERT_FILE": str(certificate)}
+    async with json_door(context) as door:
+        told = f"the certificate of {door.url} is not trusted: self-signed certificate; SSL_CERT_FILE"
+        shown = await call("doctor", "--url", door.url, "--home", str(tmp_path))
+        assert (shown.exit_code, told in shown.stdout) == (1, True)
+        shown = await call("chat", "x", "--url", door.url)
+        assert (shown.exit_code, shown.stderr) == (3, f"error: {told} can name those that are\n")
+        for command in (("doctor", "--home", str(tmp_path)), ("chat", "x")):
+            assert (await call(*command, "--url", door.url, environ=trusting)).exit_code == 0
+
+
+@pytest.mark.parametrize("form", ["{}", "ws://{}/gateway", "http://{}/gateway/"])
+async def test_an_address_is_the_same_to_every_command(tmp_path: Path, form: str) -> None:
+    tmp_path.chmod(0o700)
+    async with json_door() as door:
+        url = form.format(door.url.removeprefix("http://"))
+        assert (await call("doctor", "--url", url, "--home", str(tmp_path))).exit_code == 0
+        assert (await call("chat", "x", environ={"AGENTSPACE_URL": url})).exit_code == 0
+
+
+@pytest.mark.parametrize("url", ["http://127.0.0.1:99999", "http://[::1", "http://", "ftp://host", "http://a..b"])
+@pytest.mark.parametrize("command", [("doctor",), ("chat", "x")])
+async def test_what_can_be_no_address_is_a_usage_error(command: tuple[str, ...], url: str) -> None:
+    code, out, err = await finish(await start(*command, "--url", url), b"")
+    assert (code, out) == (2, "")
+    assert err.endswith(f"Error: {url!r} is not the address of a server, like http://127.0.0.1:3271\n")
 
 
 async def test_paths(tmp_path: Path) -> None:

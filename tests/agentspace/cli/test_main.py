@@ -8,6 +8,7 @@ import pytest
 
 from agentspace.cli.main import COMMANDS, EPILOG, cli
 from tests.agentspace.command import PROGRAM, ROOT, call, finish, start
+from tests.agentspace.json_door import json_door
 
 
 @pytest.mark.parametrize("name", list(COMMANDS))
@@ -44,6 +45,31 @@ async def test_no_server_is_code_3() -> None:
     code, out, err = await finish(await start("usage", "--url", "http://127.0.0.1:1"))
     assert (code, out) == (3, "")
     assert "agentspace up" in err
+
+
+@pytest.mark.parametrize("command", [("usage",), ("chat", "x"), ("attach", "s"), ("keys", "ls")])
+async def test_a_token_that_cannot_be_sent_is_code_4(command: tuple[str, ...]) -> None:
+    async with json_door() as door:
+        result = await call(*command, "--url", door.url, environ={"AGENTSPACE_TOKEN": "hunter\u00e92"})
+    assert (result.exit_code, result.stdout) == (4, "")
+    assert result.stderr == "error: the token is not one line of printable ASCII (UNAUTHENTICATED)\n"
+
+
+@pytest.mark.parametrize(("redirect", "shown"), [("<&-", "Hello world\n"), (">&-", "")])
+async def test_a_closed_stream_is_like_dev_null(redirect: str, shown: str) -> None:
+    async with json_door() as door:
+        code, out, err = await finish(await start("chat", "x", "--url", door.url, redirect=redirect), b"")
+    assert (code, out, err) == (0, shown, "")
+
+
+async def test_what_a_stream_cannot_hold_is_replaced() -> None:
+    async with json_door() as door:
+        door.deltas = ["a \N{ROCKET} b"]
+        process = await start("chat", "--url", door.url, PYTHONIOENCODING="ascii:strict")
+        code, out, err = await finish(process, b"caf\xe9")
+        sent = door.received[0]["content"]
+    assert (code, out, err) == (0, "a ? b\n", "")
+    assert sent == "caf\ufffd"
 
 
 def test_the_documentation_tells_the_exit_codes_of_the_help() -> None:

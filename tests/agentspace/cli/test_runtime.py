@@ -11,8 +11,9 @@ from agentspace.client.discovery import Runtime, read_runtime
 
 def test_it_is_whole_private_and_readable_by_clients(tmp_path: Path) -> None:
     for port in (1, 2):
-        runtime.write(tmp_path, pid=os.getpid(), port=port, grpc_port=9, started_at="2026-01-02T03:04:05.678Z")
-    assert read_runtime(tmp_path) == Runtime(os.getpid(), 2, 9, "2026-01-02T03:04:05.678Z")
+        started = "2026-01-02T03:04:05.678Z"
+        runtime.write(tmp_path, pid=os.getpid(), host="::1", port=port, grpc_port=9, started_at=started)
+    assert read_runtime(tmp_path) == Runtime(os.getpid(), 2, 9, "2026-01-02T03:04:05.678Z", "::1")
     assert stat.S_IMODE((tmp_path / "runtime.json").stat().st_mode) == 0o600
     assert [path.name for path in tmp_path.iterdir()] == ["runtime.json"]
 

@@ -1,6 +1,7 @@
 """`agentspace up`: starts both, tells about it, and leaves nothing behind."""
 
 import asyncio
+import errno
 import json
 import os
 import signal
@@ -75,6 +76,64 @@ async def test_it_tells_where_and_stops_in_order(folder: Path) -> None:
     assert not runtime.exists()
 
 
+@pytest.mark.parametrize(("host", "told"), [("::1", "[::1]"), ("127.0.0.2", "127.0.0.2"), ("localhost", "localhost")])
+async def test_it_tells_an_address_where_it_can_be_reached(folder: Path, host: str, told: str) -> None:
+    process = await up(folder, "--host", host, "--insecure")
+    said = await announced(process)
+    runtime = json.loads((folder / "home" / "runtime.json").read_text(encoding="utf-8"))
+    assert runtime["host"] == told.strip("[]")
+    assert f"HTTP       http://{told}:{runtime['port']}\n" in said
+    assert f"gRPC       {told}:{runtime['grpcPort']}\n" in said
+    assert "not ready: provider: wrong" in said
+    code, _, err = await finish(await up(folder))
+    assert (code, err) == (1, f"error: already running at http://{told}:{runtime['port']} (process {process.pid})\n")
+    process.terminate()
+    await finish(process)
+
+
+@pytest.mark.parametrize(
+    ("host", "near"),
+    [("0.0.0.0", "127.0.0.1"), ("", "127.0.0.1"), ("::", "::1"), ("0::0", "::1"), ("10.9.8.7", "10.9.8.7"), ("a", "a")],
+)
+def test_every_address_is_reached_at_loopback(tmp_path: Path, host: str, near: str) -> None:
+    plan = Plan(tmp_path, host, 1, 2, None, 1.0, insecure=True, socket=tmp_path / "gateway.sock")
+    assert plan.near_host == near
+
+
+@pytest.mark.parametrize(
+    ("host", "name"),
+    [
+        pytest.param("::1", "home", id="IPv6"),
+        # A home whose path is too long for a Unix socket.
+        pytest.param("127.0.0.2", "h" * 100, id="long"),
+    ],
+)
+async def test_a_chat_finds_its_way_to_another_host(tmp_path: Path, host: str, name: str) -> None:
+    home = ["--home", str(tmp_path / name)]
+    options = ["--port", "0", "--grpc-port", "0", "--insecure", "--model", "scripted/echo"]
+    process = await start("up", *home, "--host", host, *options)
+    said = await announced(process)
+    assert "\nready\n" in said
+    code, out, err = await finish(await start("chat", "hello", *home), b"")
+    assert (code, out, err) == (0, "hello\n", "")
+    process.terminate()
+    await finish(process)
+
+
+async def test_where_the_home_makes_the_sockets_path_too_long_it_is_elsewhere(folder: Path) -> None:
+    home = ["--home", str(folder / ("h" * 100)), "--port", "0", "--grpc-port", "0"]
+    process = await start("up", *home, cwd=folder, TMPDIR=str(folder))
+    await announced(process)
+    gateway, bridge = (json.loads(line.split(" ", 3)[3]) for line in notes(folder))
+    place = Path(gateway[gateway.index("--socket") + 1])
+    assert bridge[-3:] == ["--gateway", f"unix:{place}", "--exit-with-stdin"]
+    assert len(str(place)) < 100
+    assert stat.S_IMODE(place.parent.stat().st_mode) == 0o700
+    process.terminate()
+    await finish(process)
+    assert not place.parent.exists()
+
+
 @pytest.mark.parametrize("name", ["gateway", "bridge"])
 async def test_a_dead_server_takes_the_other_along(folder: Path, name: str) -> None:
     process = await up(folder)
@@ -119,6 +178,13 @@ async def test_a_wrong_option_is_said_in_one_line(tmp_path: Path, options: tuple
     assert err.count("\n") == 1
 
 
+async def test_a_host_of_another_machine_is_said_in_one_line(tmp_path: Path) -> None:
+    code, _, err = await finish(await start("up", "--home", str(tmp_path), "--host", "192.0.2.1", "--insecure"))
+    assert code == 1
+    assert err.startswith("error: cannot listen on port ")
+    assert err.count("\n") == 1
+
+
 async def test_a_drain_time_is_named_as_it_was_given(tmp_path: Path) -> None:
     code, _, err = await finish(await start("up", "--home", str(tmp_path), AGENTSPACE_DRAIN_SECONDS="abc"))
     assert code == 2
@@ -152,15 +218,68 @@ async def test_no_orphans_after_kill_9(folder: Path) -> None:
     assert sorted(line for line in notes(folder) if "orphaned" in line) == ["bridge orphaned", "gateway orphaned"]
 
 
-async def test_a_second_signal_ends_a_stuck_server(folder: Path) -> None:
+async def draining(folder: Path, number: int) -> Process:
+    """An `up` that was told to stop, and waits for a gateway that does not."""
     (folder / "gateway.stuck").touch()
     process = await up(folder)
     await announced(process)
+    process.send_signal(number)
+    await gone(folder, 1)
+    return process
+
+
+async def test_a_second_signal_ends_a_stuck_server(folder: Path) -> None:
+    process = await draining(folder, signal.SIGINT)
     process.send_signal(signal.SIGINT)
-    async with asyncio.timeout(20):
-        while (folder / "home" / "runtime.json").exists():
-            await asyncio.sleep(0)
-    process.send_signal(signal.SIGINT)
+    code, _, _ = await finish(process)
+    assert code == 0
+
+
+async def test_until_the_servers_have_ended_the_home_names_them(folder: Path) -> None:
+    process = await draining(folder, signal.SIGTERM)
+    runtime = folder / "home" / "runtime.json"
+    assert json.loads(runtime.read_text(encoding="utf-8"))["pid"] == process.pid
+    code, _, err = await finish(await up(folder))
+    assert code == 1
+    assert "already running" in err
+    process.send_signal(signal.SIGTERM)
+    await finish(process)
+    assert not runtime.exists()
+
+
+async def test_a_closed_terminal_stops_it_in_order(folder: Path) -> None:
+    process = await up(folder)
+    await announced(process)
+    process.send_signal(signal.SIGHUP)
+    code, _, err = await finish(process)
+    assert (code, err) == (0, "")
+    assert [line for line in notes(folder) if " started " not in line] == ["gateway terminated", "bridge terminated"]
+    assert not (folder / "home" / "runtime.json").exists()
+
+
+async def test_a_terminal_that_is_closed_twice_does_not_hurry_it(folder: Path) -> None:
+    process = await draining(folder, signal.SIGHUP)
+    process.send_signal(signal.SIGHUP)
+    code, _, err = await finish(await up(folder))
+    assert code == 1
+    assert "already running" in err
+    process.send_signal(signal.SIGTERM)
+    code, _, _ = await finish(process)
+    assert code == 0
+
+
+async def test_with_nohup_it_outlives_its_terminal(folder: Path) -> None:
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    try:
+        process = await up(folder)
+    finally:
+        signal.signal(signal.SIGHUP, before)
+    await announced(process)
+    process.send_signal(signal.SIGHUP)
+    code, _, err = await finish(await up(folder))
+    assert code == 1
+    assert "already running" in err
+    process.terminate()
     code, _, _ = await finish(process)
     assert code == 0
 
@@ -203,6 +322,23 @@ def test_a_named_port_that_is_taken_is_an_error() -> None:
         choose_port("127.0.0.1", listener.getsockname()[1], firm=True, option="--port")
 
 
+@pytest.mark.parametrize("firm", [True, False])
+def test_an_address_of_another_machine_is_not_a_taken_port(firm: bool) -> None:
+    with pytest.raises(
+        Failure, match=r"^cannot listen on port 4000 of 192\.0\.2\.1: it is no address of this machine$"
+    ):
+        choose_port("192.0.2.1", 4000, firm=firm, option="--port")
+
+
+def test_a_port_that_is_not_allowed_is_not_a_taken_port(monkeypatch: pytest.MonkeyPatch) -> None:
+    def bind(*_: object) -> None:
+        raise PermissionError(errno.EACCES, "Permission denied")
+
+    monkeypatch.setattr(socket.socket, "bind", bind)
+    with pytest.raises(Failure, match=r"^cannot listen on port 80 of 127\.0\.0\.1: Permission denied$"):
+        choose_port("127.0.0.1", 80, firm=True, option="--port")
+
+
 def test_the_default_gives_way_to_the_next() -> None:
     with taken() as listener:
         port = listener.getsockname()[1]
@@ -210,10 +346,3 @@ def test_the_default_gives_way_to_the_next() -> None:
         assert port < chosen <= port + 10
         assert choose_port("127.0.0.1", chosen, firm=False, option="--port", taken=chosen) > chosen
     assert choose_port("127.0.0.1", 0, firm=True, option="--port") == 0
-
-
-def test_a_long_home_goes_without_a_unix_socket() -> None:
-    plan = Plan(Path("/" + "x" * 120), "127.0.0.1", 1, 2, None, 1.0, insecure=True)
-    assert "--socket" not in plan.gateway()
-    assert "--insecure" in plan.gateway()
-    assert plan.bridge(7)[-1] == "127.0.0.1:7"

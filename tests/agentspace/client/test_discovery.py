@@ -24,16 +24,48 @@ def test_the_home_names_the_server_and_gives_its_token(home: Path) -> None:
     assert "operator" not in repr(find_server(home=home, environ={}))
 
 
+def test_a_server_on_another_host_is_named_with_it(home: Path) -> None:
+    file = home / "runtime.json"
+    for host, url in (("::1", "http://[::1]:4000"), ("127.0.0.2", "http://127.0.0.2:4000")):
+        file.write_text(json.dumps({**json.loads(file.read_text(encoding="utf-8")), "host": host}), encoding="utf-8")
+        assert find_server(home=home, environ={}) == Server(url, "operator", "runtime.json")
+
+
 def test_the_homes_token_goes_nowhere_else(home: Path) -> None:
     assert find_server("http://other:1/", home, {}) == Server("http://other:1", None, "--url")
     assert find_server(None, home, {"AGENTSPACE_URL": "http://127.0.0.1:4000"}).token is None
+
+
+@pytest.mark.parametrize(
+    ("given", "url"),
+    [
+        ("127.0.0.1:4000", "http://127.0.0.1:4000"),
+        ("wss://host/base/gateway", "https://host/base"),
+        ("http://[::1]:4000/gateway/", "http://[::1]:4000"),
+    ],
+)
+def test_an_address_may_be_given_as_people_know_it(given: str, url: str) -> None:
+    assert find_server(given, environ={}).url == url
+    assert find_server(environ={"AGENTSPACE_URL": given}).url == url
+
+
+@pytest.mark.parametrize("given", ["http://host:0", "http://host:x", "unix:///path", "http://[::1"])
+def test_what_can_be_no_address_is_said(given: str) -> None:
+    with pytest.raises(ValueError, match="is not the address of a server"):
+        find_server(given, environ={})
 
 
 def test_a_token_of_the_environment_goes_where_it_is_told(home: Path) -> None:
     environ = {"AGENTSPACE_TOKEN": "mine", "AGENTSPACE_URL": "https://far"}
     assert find_server(None, home, environ) == Server("https://far", "mine", "AGENTSPACE_URL")
     assert find_server("http://near", home, environ).url == "http://near"
-    assert find_server(None, home, {"AGENTSPACE_TOKEN": "mine"}).token == "mine"
+    assert find_server(None, home, {"AGENTSPACE_TOKEN": " mine\r\n"}).token == "mine"
+    assert find_server(None, home, {"AGENTSPACE_TOKEN": " \n"}).token == "operator"
+
+
+def test_a_token_that_cannot_be_sent_is_not_passed_over(home: Path) -> None:
+    (home / "token").write_bytes(b"op\xe9rator\n")
+    assert find_server(home=home, environ={}).token == "op\ufffdrator"
 
 
 @pytest.mark.parametrize("text", ["", "[]", '{"pid": 0, "port": 1, "grpcPort": 2, "startedAt": ""}', '{"pid": "x"}'])

@@ -2,7 +2,7 @@
 
 import pytest
 
-from agentspace.client.errors import InvalidRequestError, NotFoundError, UnreachableError
+from agentspace.client.errors import DeniedError, InvalidRequestError, NotFoundError, UnreachableError
 from agentspace.client.gateway import Gateway
 from agentspace.v1 import chat_service_pb2
 from tests.agentspace.grpc_door import TURN, grpc_door
@@ -15,6 +15,15 @@ async def test_text_is_the_whole_answer() -> None:
         assert (sent.content, sent.model, sent.session_id) == ("hi", "m", "x")
         assert sent.on_busy == chat_service_pb2.ON_BUSY_REJECT
         assert door.metadata["authorization"] == "Bearer secret"
+
+
+async def test_a_token_is_sent_without_its_line_end_or_refused() -> None:
+    async with grpc_door() as door:
+        async with Gateway(door.target, token="secret\n") as gateway:
+            await gateway.chat("hi").text()
+            assert door.metadata["authorization"] == "Bearer secret"
+        with pytest.raises(DeniedError):
+            Gateway(door.target, token="s\u00e9cret")
 
 
 async def test_lists_are_read_page_by_page() -> None:
@@ -31,6 +40,13 @@ async def test_errors_carry_what_the_server_said() -> None:
         assert caught.value.metadata == {"sessionId": "x"}
         assert (caught.value.retryable, caught.value.retry_after) == (False, 2.0)
         assert caught.value.execution == "not_started"
+
+
+async def test_what_is_too_large_to_be_sent_is_an_invalid_request() -> None:
+    async with grpc_door() as door, Gateway(door.target) as gateway:
+        for sending in (gateway.chat("x" * 5 * 1024 * 1024).text(), gateway.get_session("x" * 5 * 1024 * 1024)):
+            with pytest.raises(InvalidRequestError, match="larger than max"):
+                await sending
 
 
 async def test_turns() -> None:

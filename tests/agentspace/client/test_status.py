@@ -8,8 +8,8 @@ from agentspace.client import errors, status
 from agentspace.v1.error_pb2 import ERROR_REASON_SESSION_DELETED, Error
 
 
-def failed(code: grpc.StatusCode) -> errors.AgentSpaceError:
-    error = grpc.aio.AioRpcError(code, grpc.aio.Metadata(), grpc.aio.Metadata(), details="said")
+def failed(code: grpc.StatusCode, said: str = "said") -> errors.AgentSpaceError:
+    error = grpc.aio.AioRpcError(code, grpc.aio.Metadata(), grpc.aio.Metadata(), details=said)
     return status.from_rpc(error)
 
 
@@ -26,6 +26,18 @@ def failed(code: grpc.StatusCode) -> errors.AgentSpaceError:
 def test_a_status_of_another_hand(code: grpc.StatusCode, kind: type[Exception]) -> None:
     assert type(failed(code)) is kind
     assert failed(code).message == "said"
+
+
+@pytest.mark.parametrize(
+    ("said", "kind"),
+    [
+        ("SERVER: Received message larger than max (5242921 vs. 4194304)", errors.InvalidRequestError),
+        ("CLIENT: Sent message larger than max (5242921 vs. 4194304)", errors.InvalidRequestError),
+        ("CLIENT: Received message larger than max (5242921 vs. 4194304)", errors.ServerError),
+    ],
+)
+def test_a_message_over_the_limit_is_the_fault_of_its_sender(said: str, kind: type[Exception]) -> None:
+    assert type(failed(grpc.StatusCode.RESOURCE_EXHAUSTED, said)) is kind
 
 
 def test_the_contract_says_what_is_retryable() -> None:
