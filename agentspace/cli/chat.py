@@ -68,7 +68,7 @@ def join_input(piped: str, message: str | None) -> str:
 
 async def newest_session(client: Client) -> str:
     """The id of the session in which something happened last."""
-    sessions = [session async for session in client.pages("session.list", "sessions")]
+    sessions = [session async for session in client.pages("session.list", "sessions", withoutSystemPrompts=True)]
     if not sessions:
         raise Failure("there is no session to continue")
     newest = max(sessions, key=lambda session: session.get("updatedAt") or session["createdAt"])
