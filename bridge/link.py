@@ -1,7 +1,7 @@
 """The port between the bridge and the gateway: requests one way, batches of responses the other, and four questions.
 
 Used by channels.py, websocket.py and http.py. calls.py implements it over gRPC; a server that runs both in one process
-calls the gateway's servicer instead.
+has the same connection without a call.
 """
 
 from collections.abc import Sequence

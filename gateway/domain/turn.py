@@ -17,6 +17,9 @@ INTERRUPTED = turn_pb2.TURN_STATE_INTERRUPTED
 REFUSED = turn_pb2.TURN_STATE_REFUSED
 BUDGET_STOPPED = turn_pb2.TURN_STATE_BUDGET_STOPPED
 
+QUEUE_DEPTH = 20
+"""How many turns of a session may wait."""
+
 NEXT: dict[TurnState.ValueType, frozenset[TurnState.ValueType]] = {
     QUEUED: frozenset({RUNNING, CANCELLED, FAILED}),
     RUNNING: frozenset({COMPLETED, CANCELLED, FAILED, INTERRUPTED, REFUSED, BUDGET_STOPPED}),
@@ -66,10 +69,7 @@ class TurnPositions(NamedTuple):
 
 
 class Turn(NamedTuple):
-    """One user message and the answer to it. Times are Unix milliseconds, 0 where not yet.
-
-    `chunk_lengths` are the lengths in characters of the answer's deltas, in order, over all blocks.
-    """
+    """One user message and the answer to it. Times are Unix milliseconds, 0 where not yet."""
 
     turn_id: str
     session_id: str

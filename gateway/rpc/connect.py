@@ -154,22 +154,24 @@ class Connection:
         elif body == "session_unwatch":
             self._unwatch(channel, frame.id, frame.session_unwatch.session_id)
         elif channel.requests >= REQUESTS_AT_ONCE:
-            self._refuse_one(channel, frame, f"{REQUESTS_AT_ONCE} requests are open on this connection")
+            self._refuse_one(channel, frame, REQUESTS_AT_ONCE, "requests are open on this connection")
         elif not (channel.held or channel.busy):
             self._start(channel, frame)
         elif channel.held_bytes + (size := frame.ByteSize()) > HELD_BYTES:
-            self._refuse_one(channel, frame, f"{HELD_BYTES} bytes of requests wait on this connection")
+            self._refuse_one(channel, frame, HELD_BYTES, "bytes of requests wait on this connection")
         else:
             # Its answer would wait here for a peer that does not read, or has much to read first.
             channel.held.append((frame, size))
             channel.held_bytes += size
 
-    def _refuse_one(self, channel: Channel, frame: frame_pb2.ClientFrame, why: str) -> None:
+    def _refuse_one(self, channel: Channel, frame: frame_pb2.ClientFrame, limit: int, of_what: str) -> None:
         if channel.unacknowledged >= channel.window + REFUSALS_BYTES:
             # It does not read this either.
             self._refuse(channel)
             return
-        error = GatewayError(error_pb2.ERROR_REASON_TOO_MANY_STREAMS, why, metadata={"limit": str(REQUESTS_AT_ONCE)})
+        error = GatewayError(
+            error_pb2.ERROR_REASON_TOO_MANY_STREAMS, f"{limit} {of_what}", metadata={"limit": str(limit)}
+        )
         self._answer(channel, frame.id, turn_event.error_message(error))
 
     def _start(self, channel: Channel, frame: frame_pb2.ClientFrame) -> None:

@@ -5,8 +5,9 @@ from collections.abc import Callable
 from agentspace.v1 import frame_pb2
 from agentspace.v1 import gateway_service_pb2 as pb
 from gateway.domain.access import Principal
+from gateway.domain.turn import QUEUE_DEPTH
 from gateway.usecases.check_readiness import CheckReadiness
-from gateway.usecases.send_message import MAX_CONTENT_BYTES, QUEUE_DEPTH
+from gateway.usecases.send_message import MAX_CONTENT_BYTES
 
 FEATURES = ("watch", "resume", "cancel", "queue", "interrupt", "idempotency", "fork", "compact", "thinking", "tools")
 HEARTBEAT_MS = 15_000

@@ -1,5 +1,5 @@
 """The methods of all services, read from the contract's descriptors: who may call each, which frame it is, and the
-function that answers it. Built once by server; used by direct (gRPC calls) and connect (frames), so that both reach
+function that answers it. Built once by app; used by direct (gRPC calls) and connect (frames), so that both reach
 the same code.
 """
 
@@ -168,6 +168,9 @@ class Calls:
                 await self._denied(caller, method)
                 raise
             return await answer
+        except asyncio.CancelledError:
+            code = "CANCELLED"
+            raise
         except GatewayError as error:
             code = error_pb2.ErrorReason.Name(error.reason).removeprefix("ERROR_REASON_")
             raise

@@ -159,7 +159,7 @@ class SqlTurns:
         return None if row is None else _turn(row)
 
     def find_by_key(self, principal: str, idempotency_key: str, not_before_ms: int) -> Turn | None:
-        """The turn a key was first used for, unless it was created before `not_before_ms`."""
+        """The turn a key was last used for, unless it was created before `not_before_ms`."""
         if not idempotency_key:
             return None
         row = self._link.one(_FIND_BY_KEY, principal, idempotency_key, not_before_ms)

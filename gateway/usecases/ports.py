@@ -1,5 +1,5 @@
-"""What the use cases need from outside, as interfaces. storage, providers, vault and bus implement them; app hands
-them in."""
+"""What the use cases need from outside, as interfaces. storage, providers and vault implement them; app hands them
+in."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -145,7 +145,7 @@ class Turns(Protocol):
     def get(self, turn_id: str) -> Turn | None: ...
 
     def find_by_key(self, principal: str, idempotency_key: str, not_before_ms: int) -> Turn | None:
-        """The turn a key was first used for, unless it was created before `not_before_ms`."""
+        """The turn a key was last used for, unless it was created before `not_before_ms`."""
         ...
 
     def update(self, turn: Turn) -> None:

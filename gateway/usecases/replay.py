@@ -4,13 +4,13 @@ cursors that are behind what memory holds.
 
 from gateway.domain import turn_event
 from gateway.domain.session_log import Entry, Kind, SessionLog
-from gateway.domain.turn import Turn
+from gateway.domain.turn import QUEUE_DEPTH, Turn
 from gateway.domain.turn_log import TurnLog
 from gateway.usecases.ports import StoredAnswer, Transaction
 
 TURNS_AT_ONCE = 4
-TURNS_AT_A_TIME = 21
-"""Most turns of a session that are unfinished at one time: one runs and QUEUE_DEPTH of send_message wait."""
+TURNS_AT_A_TIME = QUEUE_DEPTH + 1
+"""Most turns of a session that are unfinished at one time: one runs and the others wait."""
 
 
 def replay(tx: Transaction, session_id: str, epoch: int, after_seq: int, floor: int) -> SessionLog:

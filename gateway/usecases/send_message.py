@@ -19,7 +19,7 @@ from gateway.domain.error import GatewayError, invalid
 from gateway.domain.message import ContentBlock, Message
 from gateway.domain.secret import Secret
 from gateway.domain.session import Session
-from gateway.domain.turn import QUEUED, RUNNING, Turn
+from gateway.domain.turn import QUEUE_DEPTH, QUEUED, RUNNING, Turn
 from gateway.domain.turn_log import TurnLog
 from gateway.usecases.cancel_turn import CancelTurn
 from gateway.usecases.find_session import living_session
@@ -30,7 +30,6 @@ from gateway.usecases.watch_session import Feed, WatchSession
 
 MAX_CONTENT_BYTES = 1024 * 1024
 MAX_KEY_CHARACTERS = 200
-QUEUE_DEPTH = 20
 QUEUE = chat_service_pb2.ON_BUSY_QUEUE
 INTERRUPT = chat_service_pb2.ON_BUSY_INTERRUPT
 

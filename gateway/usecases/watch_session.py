@@ -53,11 +53,11 @@ class Feed:
 
     __slots__ = (
         "_backlog",
+        "_beat_at",
         "_first",
         "_load",
         "_loading",
         "_release",
-        "_spoken_at",
         "after_seq",
         "beat",
         "done",
@@ -96,7 +96,7 @@ class Feed:
         self._loading: asyncio.Task[None] | None = None
         self._load = (load, spawn)
         self._release: Callable[[LiveSession], None] | None = release
-        self._spoken_at = now
+        self._beat_at = now
         live.users += 1
         live.watchers.add(self)
 
@@ -169,7 +169,7 @@ class Feed:
             items = [*items, *self._first]
             self._first.clear()
         if beat and not items:
-            return [heartbeat(self.live, self.turn_id, self._spoken_at)]
+            return [heartbeat(self.live, self.turn_id, self._beat_at)]
         return items
 
     def _is_middle(self, event: Event) -> bool:
@@ -210,9 +210,9 @@ class Feed:
         self.done = True
 
     def pulse(self, now: float) -> None:
-        """Time passes: a beat is due when nothing was said for a while."""
-        if now - self._spoken_at >= HEARTBEAT_SECONDS:
-            self._spoken_at = now
+        """Time passes: now and then a beat is due, which is said if there is nothing else to say."""
+        if now - self._beat_at >= HEARTBEAT_SECONDS:
+            self._beat_at = now
             self.beat = True
             self.wake()
 

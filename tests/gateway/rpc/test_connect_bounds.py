@@ -82,6 +82,7 @@ async def test_requests_held_back_are_bounded_by_their_bytes(app: App) -> None:
     assert peer.connection._channels[1].held_bytes <= HELD_BYTES
     error = await peer.answer(1, "h49", "error")
     assert error.code == error_pb2.ERROR_REASON_TOO_MANY_STREAMS
+    assert error.metadata["limit"] == str(HELD_BYTES)
     peer.connection.close()
 
 

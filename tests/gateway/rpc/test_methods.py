@@ -146,6 +146,21 @@ async def test_a_fault_says_nothing_of_itself(caplog: pytest.LogCaptureFixture) 
     assert told.observed == [("GetSession", "INTERNAL")]
 
 
+async def test_a_call_that_is_cut_off_is_not_counted_as_answered() -> None:
+    told, begun = Told(), asyncio.Event()
+
+    async def answer(request: Message, caller: Principal) -> Message:
+        begun.set()
+        await asyncio.get_running_loop().create_future()
+        raise AssertionError
+
+    call = asyncio.create_task(told.calls.unary(a_method(answer), REQUEST, LOCAL))
+    await begun.wait()
+    call.cancel()
+    await asyncio.wait([call])
+    assert told.observed == [("GetSession", "CANCELLED")]
+
+
 async def test_an_owned_call_outlives_its_caller() -> None:
     told, begun, may_end = Told(), asyncio.Event(), asyncio.Event()
     done = []

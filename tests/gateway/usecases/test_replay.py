@@ -2,9 +2,9 @@
 
 import pytest
 
+from gateway.domain.turn import QUEUE_DEPTH
 from gateway.domain.turn_log import THINKING, TOOL_USE
 from gateway.usecases.replay import TURNS_AT_ONCE
-from gateway.usecases.send_message import QUEUE_DEPTH
 from tests.gateway.usecases.house import House, numbers, story
 
 

@@ -7,9 +7,9 @@ import pytest
 
 from agentspace.v1 import turn_pb2
 from gateway.domain.access import OPERATOR
-from gateway.domain.turn import CANCELLED, COMPLETED, QUEUED, RUNNING
+from gateway.domain.turn import CANCELLED, COMPLETED, QUEUE_DEPTH, QUEUED, RUNNING
 from gateway.usecases import live_sessions
-from gateway.usecases.send_message import MAX_CONTENT_BYTES, MAX_KEY_CHARACTERS, QUEUE_DEPTH
+from gateway.usecases.send_message import MAX_CONTENT_BYTES, MAX_KEY_CHARACTERS
 from tests.gateway.usecases.house import HOUR_MS, SECONDS, House, Weak, numbers, story
 from tests.gateway.usecases.rooms import refused, texts
 
