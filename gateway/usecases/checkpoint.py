@@ -6,7 +6,7 @@ import asyncio
 import logging
 from collections.abc import Callable, Sequence
 
-from agentspace.v1 import usage_pb2
+from agentspace.v1 import error_pb2, usage_pb2
 from gateway.domain.error import GatewayError
 from gateway.domain.message import ContentBlock
 from gateway.domain.turn_log import Block, TurnLog
@@ -49,16 +49,24 @@ class Checkpoints:
     async def save(self) -> bool:
         """Store what every running turn has gained since its last checkpoint. A failure, False, is logged and made good
         by the next."""
-        try:
-            async with self._lock:
-                await self._store_gains([live for live in self._live if _has_gained(live)])
-        except GatewayError as error:
-            _logger.warning("checkpoint failed: %s", error.message)
-        except Exception:  # a bug of one turn must not be the end of all checkpoints
-            _logger.exception("checkpoint failed")
-        else:
-            return True
-        return False
+        async with self._lock:
+            gained = [live for live in self._live if _has_gained(live)]
+            try:
+                await self._store_gains(gained)
+                return True
+            except GatewayError as error:
+                _logger.warning("checkpoint failed: %s", error.message)
+                if error.reason == error_pb2.ERROR_REASON_STORAGE_UNAVAILABLE:
+                    return False
+            except Exception:  # a bug of one turn must not be the end of all checkpoints
+                _logger.exception("checkpoint failed")
+            # One of them cannot be stored, which must not keep the others from it.
+            for live in gained:
+                try:
+                    await self._store_gains([live])
+                except Exception:
+                    _logger.exception("checkpoint of session %s failed", live.session_id)
+            return False
 
     async def save_with(self, live: LiveSession, work: Callable[[Transaction], None]) -> None:
         """Do `work` and store what the session's running turn has gained, so that every event up to now is stored

@@ -199,7 +199,11 @@ class RunTurn:
                 await self.finish(live, active, state, stop_reason=stop_reason, error=error, records=records)
             except Exception:  # nor may a bug here leave it busy
                 _logger.exception("the end of turn %s could not be stored as it was", active.turn.turn_id)
-                await self.finish(live, active, FAILED, error=_internal())
+                try:
+                    await self.finish(live, active, FAILED, error=_internal())
+                except Exception:
+                    _logger.exception("nor could it be stored that turn %s failed", active.turn.turn_id)
+                    self._abandon(live, active)
             await self.start_next(live)
 
     async def _record(
@@ -300,6 +304,17 @@ class RunTurn:
         if beside:
             turn = turn._replace(positions=turn.positions._replace(ended=seq))
             live.unstored.append((turn.turn_id, turn.positions))
+        self._leave(live, active, turn)
+
+    def _abandon(self, live: LiveSession, active: ActiveTurn) -> None:
+        """The end cannot be stored: announce it all the same. The next start finds the turn unfinished."""
+        error = turn_event.turn_error(_internal())
+        turn = active.turn._replace(state=FAILED, ended_ms=self._clock.now_ms(), error=error)
+        live.log.append_ended(turn_event.ended(turn))
+        self._leave(live, active, turn)
+
+    def _leave(self, live: LiveSession, active: ActiveTurn, turn: Turn) -> None:
+        """The turn's end is in the log."""
         active.turn = turn
         if live.running is active:
             live.running = None

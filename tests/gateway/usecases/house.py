@@ -315,12 +315,13 @@ class Weak:
     def __init__(self, store: Store) -> None:
         self._store = store
         self.refusing = False
+        self.reason = "STORAGE_UNAVAILABLE"
         self.refused = asyncio.Event()
 
     async def write(self, work: Callable[[Any], Any]) -> Any:
         if self.refusing:
             self.refused.set()
-            raise GatewayError(error_pb2.ERROR_REASON_STORAGE_UNAVAILABLE, "no")
+            raise GatewayError(error_pb2.ErrorReason.Value(f"ERROR_REASON_{self.reason}"), "no")
         return await self._store.write(work)
 
     async def read(self, work: Callable[[Any], Any]) -> Any:

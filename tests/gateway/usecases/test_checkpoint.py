@@ -147,9 +147,14 @@ async def test_the_end_of_a_queued_turn_is_stored_with_all_that_came_before_it(h
 async def test_a_turn_that_cannot_be_stored_does_not_end_all_checkpoints(house: House) -> None:
     reader = await house.send("hello")
     call = await house.gate.next()
+    other = await house.send("hello")
+    (await house.gate.next()).say("other text")
     call.sink.usage(TokenCounts(output=2**64))
     call.say("text")
     await house.checkpoints.save()
+    assert await stored(house, reader.ack.turn_id) is None
+    kept = await stored(house, other.ack.turn_id)
+    assert kept is not None
     call.sink.usage(TokenCounts(output=5))
     await house.checkpoints.save()
     kept = await stored(house, reader.ack.turn_id)

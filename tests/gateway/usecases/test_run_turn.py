@@ -274,6 +274,19 @@ async def test_an_end_that_cannot_be_stored_as_it_was_ends_the_turn_all_the_same
     await house.answered("again", "fine", session=reader.ack.session_id)
 
 
+async def test_an_end_that_cannot_be_stored_at_all_leaves_the_session_free(weak: Weak) -> None:
+    house = House(weak)
+    reader = await house.send("hello")
+    call = await house.gate.next()
+    weak.reason = "INTERNAL"
+    weak.refusing = True
+    call.end("text")
+    await reader.all()
+    assert reader.last.code == error_pb2.ERROR_REASON_INTERNAL
+    weak.refusing = False
+    await house.answered("again", "fine", session=reader.ack.session_id)
+
+
 async def test_our_own_wait_is_not_the_providers_silence(house: House, clock: StillClock) -> None:
     reader = await house.send("hello")
     (await house.gate.next()).fail("UPSTREAM_OVERLOADED", 20_000, NOT_STARTED)
