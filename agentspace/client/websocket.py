@@ -107,6 +107,9 @@ class Socket:
                 yield frame
         finally:
             del self._waiting[request_id]
+            if queue.full():
+                # `_read` may wait for room in it: make some, or it waits for ever, and every other request with it.
+                queue.get_nowait()
 
     async def close(self) -> None:
         """Close the connection; turns go on."""

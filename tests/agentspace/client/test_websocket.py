@@ -1,13 +1,16 @@
 """One connection to the JSON door."""
 
+import asyncio
 import subprocess
 import sys
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import aclosing, asynccontextmanager
 
 import pytest
 from aiohttp import web
 
 from agentspace.client.errors import DeniedError, InvalidRequestError, NotFoundError, UnreachableError
-from agentspace.client.websocket import Socket, from_frame, gateway_url
+from agentspace.client.websocket import WAITING_FRAMES, Socket, from_frame, gateway_url
 from tests.agentspace.json_door import json_door
 
 
@@ -56,23 +59,60 @@ async def test_a_frame_larger_than_the_server_takes_is_not_sent() -> None:
         await socket.close()
 
 
+@asynccontextmanager
+async def serving(handler: Callable[[web.Request], Awaitable[web.StreamResponse]]) -> AsyncIterator[str]:
+    """The URL of a server whose connections are in the handler's hands."""
+    app = web.Application()
+    app.router.add_get("/gateway", handler)
+    runner = web.AppRunner(app, handle_signals=False, shutdown_timeout=1)
+    await runner.setup()
+    await web.TCPSite(runner, "127.0.0.1", 0).start()
+    try:
+        yield f"http://127.0.0.1:{runner.addresses[0][1]}"
+    finally:
+        await runner.cleanup()
+
+
+async def test_a_stream_that_is_left_full_holds_up_nobody() -> None:
+    async def flood(request: web.Request) -> web.WebSocketResponse:
+        socket = web.WebSocketResponse(protocols=("agentspace.v2",))
+        await socket.prepare(request)
+        await socket.send_json({"type": "hello"})
+        followed = ""
+        async for said in socket:
+            frame = said.json()
+            if frame["type"] == "follow":
+                followed = frame["id"]
+                await socket.send_json({"type": "first", "requestId": followed})
+                continue
+            # The answer is read when no more can wait for the other reader, and right before what then does not fit.
+            for _ in range(WAITING_FRAMES):
+                await socket.send_json({"type": "more", "requestId": followed})
+            await socket.send_json({"type": "answer", "requestId": frame["id"]})
+            await socket.send_json({"type": "more", "requestId": followed})
+        return socket
+
+    async with serving(flood) as url:
+        socket = await Socket.open(url)
+        async with aclosing(socket.stream("follow")) as frames:
+            assert (await anext(frames))["type"] == "first"
+            await socket.request("ask")
+        async with asyncio.timeout(10):
+            assert (await socket.request("ask"))["type"] == "answer"
+        await socket.close()
+
+
 async def refused(status: int) -> Exception:
     """What opening a connection raises when the handshake is answered with a status."""
 
     async def refuse(request: web.Request) -> web.Response:
         return web.Response(status=status)
 
-    app = web.Application()
-    app.router.add_get("/gateway", refuse)
-    runner = web.AppRunner(app)
-    await runner.setup()
-    await web.TCPSite(runner, "127.0.0.1", 0).start()
-    try:
-        await Socket.open(f"http://127.0.0.1:{runner.addresses[0][1]}")
-    except (DeniedError, UnreachableError) as error:
-        return error
-    finally:
-        await runner.cleanup()
+    async with serving(refuse) as url:
+        try:
+            await Socket.open(url)
+        except (DeniedError, UnreachableError) as error:
+            return error
     raise AssertionError
 
 
@@ -91,14 +131,9 @@ async def test_a_close_that_trying_again_would_not_help(code: int, kind: type[Ex
         await socket.close(code=code, message=b"not like this")
         return socket
 
-    app = web.Application()
-    app.router.add_get("/gateway", close)
-    runner = web.AppRunner(app)
-    await runner.setup()
-    await web.TCPSite(runner, "127.0.0.1", 0).start()
-    with pytest.raises(kind, match="not like this"):
-        await Socket.open(f"http://127.0.0.1:{runner.addresses[0][1]}", "bad")
-    await runner.cleanup()
+    async with serving(close) as url:
+        with pytest.raises(kind, match="not like this"):
+            await Socket.open(url, "bad")
 
 
 def test_an_error_frame_becomes_its_exception() -> None:
