@@ -113,7 +113,7 @@ class Client:
             place = {"epoch": position.epoch, "afterSeq": position.seq} if position.known else {}
             try:
                 socket = await self.connect()
-                async with aclosing(socket.stream("session.watch", sessionId=session_id, **place)) as frames:
+                async with aclosing(socket.watch(session_id, **place)) as frames:
                     async for frame in frames:
                         if frame["type"] == "session.snapshot":
                             position.set(frame["epoch"], frame["seq"])
@@ -149,7 +149,6 @@ class Client:
                         _hear(answer, frame)
                         yield frame
                         if _ends(frame):
-                            await self._unwatch(session_id)
                             return
 
     async def _catch_up(self, turn_id: str, snapshot: Frame, answer: Answer) -> AsyncGenerator[Frame, None]:
@@ -200,13 +199,6 @@ class Client:
             except UnreachableError as error:
                 broken = error
             await pace.wait(broken)
-
-    async def _unwatch(self, session_id: str) -> None:
-        """Tell the server that nobody follows any more; if it is gone, so is the watch."""
-        try:
-            await self.request("session.unwatch", sessionId=session_id)
-        except UnreachableError:
-            return
 
 
 def raise_if_failed(frame: Frame) -> None:

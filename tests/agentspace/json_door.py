@@ -67,6 +67,8 @@ class JsonDoor:
             frame = said.json()
             self.received.append(frame)
             tasks.append(asyncio.create_task(player.answer(frame)))
+            if frame["type"] == "session.watch":
+                player.watches.add(tasks[-1])
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
@@ -86,6 +88,7 @@ class Player:
 
     def __init__(self, door: JsonDoor, socket: web.WebSocketResponse, request: web.Request, budget: int | None) -> None:
         self.door, self.socket, self.request, self.budget = door, socket, request, budget
+        self.watches: set[asyncio.Task[None]] = set()
 
     async def answer(self, frame: Frame) -> None:
         """Answer one frame."""
@@ -124,6 +127,8 @@ class Player:
             case "turn.list":
                 await self.reply(frame, {"type": "turn.list", "turns": door.turns, "nextPageToken": ""})
             case "session.unwatch":
+                for watch in self.watches:
+                    watch.cancel()
                 await self.reply(frame, {"type": "session.unwatched", "sessionId": SESSION})
             case kind:
                 missing = {"type": "error", "code": "NOT_IMPLEMENTED", "message": kind, "retryable": False}

@@ -1,11 +1,14 @@
 """The JSON client goes on in the middle of an answer."""
 
+import asyncio
+from contextlib import aclosing
+
 import pytest
 
 from agentspace.client.conversation import Client, raise_if_failed
 from agentspace.client.errors import ConflictError, NotFoundError, ProviderError, StreamGapError, UnreachableError
 from agentspace.client.position import Position
-from tests.agentspace.json_door import SESSION, TURN, Frame, json_door
+from tests.agentspace.json_door import SESSION, TURN, Frame, JsonDoor, json_door
 
 TEXT = "Hello world"
 
@@ -161,6 +164,69 @@ async def test_a_missing_event_is_asked_for_again() -> None:
                 if frame["type"] == "chat.stream.end":
                     break
     assert text(seen) == TEXT
+
+
+def told(door: JsonDoor) -> list[str]:
+    """What watches and ends of watches the door was asked for, in order."""
+    return [frame["type"] for frame in door.received if "watch" in frame["type"]]
+
+
+async def test_a_watch_that_is_left_ends_at_the_server() -> None:
+    async with json_door() as door, Client(door.url) as client:
+        door.run_turn()
+        door.hold_at = 4
+        door.replies["ping"] = {"type": "pong"}
+        async with aclosing(client.watch(SESSION, Position(1, 2))) as frames:
+            await anext(frames)
+        await client.request("ping")
+        assert told(door) == ["session.watch", "session.unwatch"]
+
+
+async def test_a_watch_that_is_asked_for_again_is_not_left_behind() -> None:
+    async with json_door() as door, Client(door.url) as client:
+        door.run_turn()
+        lost = door.log.pop(3)
+        async with aclosing(client.watch(SESSION, Position(1, 2))) as frames:
+            async for frame in frames:
+                if frame["type"] == "connection.lost":
+                    door.log.insert(3, lost)
+                    break
+            assert (await anext(frames))["seq"] == 4
+        assert told(door)[:3] == ["session.watch", "session.unwatch", "session.watch"]
+
+
+async def test_who_leaves_a_session_takes_no_other_watch_along() -> None:
+    async with json_door() as door, Client(door.url) as client:
+        door.run_turn()
+        door.hold_at = 4
+        door.replies["ping"] = {"type": "pong"}
+        async with aclosing(client.watch(f"agent:default:{SESSION}", Position(1, 2))) as stays:
+            await anext(stays)
+            async with aclosing(client.watch(SESSION, Position(1, 2))) as leaves:
+                await anext(leaves)
+            await client.request("ping")
+            door.release.set()
+            async with asyncio.timeout(10):
+                assert [(await anext(stays))["seq"] for _ in range(4)] == [4, 5, 6, 7]
+        await client.request("ping")
+        assert told(door) == ["session.watch", "session.watch", "session.unwatch"]
+
+
+async def test_a_resumed_chat_takes_no_watch_along() -> None:
+    async with json_door() as door:
+        door.run_turn()
+        door.log.append({"type": "chat.message", "turnId": "turn-2", "epoch": 1, "seq": 8, "message": {}})
+        door.hold_at, door.drops = 7, [3]
+        door.replies["ping"] = {"type": "pong"}
+        async with Client(door.url) as client, aclosing(client.watch(SESSION, Position(1, 6))) as stays:
+            async for frame in client.chat("hi", sessionId=SESSION):
+                if frame["type"] == "connection.lost":
+                    assert (await anext(stays))["seq"] == 7
+            await client.request("ping")
+            assert told(door) == ["session.watch"] * 2
+            door.release.set()
+            async with asyncio.timeout(10):
+                assert (await anext(stays))["seq"] == 8
 
 
 async def test_pages_are_read_to_the_last() -> None:
