@@ -9,7 +9,7 @@ from contextlib import aclosing
 from types import TracebackType
 from typing import Any, Self
 
-from agentspace.client.errors import StreamGapError, UnreachableError, unreachable
+from agentspace.client.errors import AgentSpaceError, UnreachableError, unreachable
 from agentspace.client.pace import Pace
 from agentspace.client.position import Answer, Position
 from agentspace.client.websocket import Frame, Socket, from_frame
@@ -66,7 +66,7 @@ class Client:
         """Send a message and follow its turn: the frames of the turn, each once, to chat.stream.end or its error.
 
         fields: sessionId, model, idempotencyKey, onBusy of chat.send. Raises an error of the request; yields that of
-        the turn. A frame {"type": "connection.lost"} tells that the connection broke and is being made anew.
+        the turn. A frame {"type": "connection.lost"} tells that the stream broke and is being taken up again.
         """
         given = {name: value for name, value in fields.items() if value}
         fields = {"idempotencyKey": secrets.token_urlsafe(24), **given}
@@ -76,7 +76,7 @@ class Client:
         announced = False
         seq = 0
         while accepted is None:
-            broken = unreachable("the connection ended")
+            broken: AgentSpaceError = unreachable("the connection ended")
             try:
                 socket = await self.connect()
                 async with aclosing(socket.stream("chat.send", content=content, **fields)) as frames:
@@ -92,7 +92,10 @@ class Client:
                         yield frame
                         if _ends(frame):
                             return
-            except UnreachableError as error:
+            except AgentSpaceError as error:
+                # A turn that was accepted goes on without its reader. Its own error would have been a frame.
+                if not (isinstance(error, UnreachableError) or (accepted is not None and error.retryable)):
+                    raise
                 broken = error
             yield {"type": "connection.lost"}
             if accepted is None:
@@ -104,12 +107,13 @@ class Client:
     async def watch(self, session_id: str, position: Position | None = None) -> AsyncGenerator[Frame, None]:
         """The session's frames after the position (without one: from a snapshot), each once, until it is deleted.
 
-        A frame {"type": "connection.lost"} tells that the connection broke and is being made anew.
+        Goes on after errors that say that trying again may help. A frame {"type": "connection.lost"} tells that the
+        stream broke and is being taken up again.
         """
         position = position or Position()
         pace = Pace(self._patience)
         while True:
-            broken: UnreachableError | StreamGapError = unreachable("the connection ended")
+            broken: AgentSpaceError = unreachable("the connection ended")
             place = {"epoch": position.epoch, "afterSeq": position.seq} if position.known else {}
             try:
                 socket = await self.connect()
@@ -123,7 +127,9 @@ class Client:
                                 continue
                         pace.progress()
                         yield frame
-            except (UnreachableError, StreamGapError) as error:
+            except AgentSpaceError as error:
+                if not error.retryable:
+                    raise
                 broken = error
             yield {"type": "connection.lost"}
             await pace.wait(broken)
@@ -191,12 +197,14 @@ class Client:
         return found
 
     async def _insist(self, type_: str, **fields: Any) -> Frame:
-        """A reading request's answer, over broken connections."""
+        """A reading request's answer, over broken connections and errors that may pass."""
         pace = Pace(self._patience)
         while True:
             try:
                 return await self.request(type_, **fields)
-            except UnreachableError as error:
+            except AgentSpaceError as error:
+                if not error.retryable:
+                    raise
                 broken = error
             await pace.wait(broken)
 

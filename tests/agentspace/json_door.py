@@ -14,13 +14,15 @@ USAGE = {"inputTokens": 3, "outputTokens": 4, "totalTokens": 7}
 
 
 class JsonDoor:
-    """Answers chat.send with `deltas`. drops: after how many event frames each next connection breaks."""
+    """Answers chat.send with `deltas`. drops: after how many frames each next connection breaks; or, with a
+    `drop`, after how many more a request ends with that error."""
 
     def __init__(self) -> None:
         self.url = ""
         self.limits = {"maxFrameBytes": 1024 * 1024}
         self.deltas = ["Hel", "lo ", "wor", "ld"]
         self.drops: list[int] = []
+        self.drop: Frame | None = None
         self.replies: dict[str, Frame] = {}
         self.error: Frame | None = None
         self.failure: Frame | None = None
@@ -132,7 +134,7 @@ class Player:
                 await self.reply(frame, {"type": "session.unwatched", "sessionId": SESSION})
             case kind:
                 missing = {"type": "error", "code": "NOT_IMPLEMENTED", "message": kind, "retryable": False}
-                await self.reply(frame, door.replies.get(kind, missing))
+                await self.event(frame, door.replies.get(kind, missing))
 
     async def play(self, frame: Frame, after: int) -> None:
         """The events after a position."""
@@ -147,6 +149,10 @@ class Player:
     async def event(self, frame: Frame, event: Frame) -> None:
         """Send an event, or break the connection."""
         if self.budget is not None:
+            if self.budget == 0 and self.door.drop is not None:
+                self.budget = self.door.drops.pop(0) if self.door.drops else None
+                await self.reply(frame, {"type": "error", **self.door.drop})
+                raise ConnectionResetError
             if self.budget == 0:
                 assert self.request.transport is not None
                 self.request.transport.abort()

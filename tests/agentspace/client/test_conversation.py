@@ -6,11 +6,19 @@ from contextlib import aclosing
 import pytest
 
 from agentspace.client.conversation import Client, raise_if_failed
-from agentspace.client.errors import ConflictError, NotFoundError, ProviderError, StreamGapError, UnreachableError
+from agentspace.client.errors import (
+    ConflictError,
+    NotFoundError,
+    ProviderError,
+    ServerError,
+    StreamGapError,
+    UnreachableError,
+)
 from agentspace.client.position import Position
 from tests.agentspace.json_door import SESSION, TURN, Frame, JsonDoor, json_door
 
 TEXT = "Hello world"
+BUSY = {"code": "STORAGE_UNAVAILABLE", "message": "busy", "retryable": True}
 
 
 async def chat(client: Client, **fields: str) -> list[Frame]:
@@ -90,10 +98,10 @@ def snapshot(blocks: list[str], **more: object) -> Frame:
     return {"sessionId": SESSION, "epoch": 2, "seq": 9, "messages": messages, "queuedTurnIds": [], **more}
 
 
-async def after_crash(answer: Frame, state: Frame) -> list[Frame]:
-    """A chat whose connection broke after "Hel", "lo " and met a new epoch."""
+async def after_crash(answer: Frame, state: Frame, drop: Frame | None = None) -> list[Frame]:
+    """A chat that broke after "Hel", "lo " and met a new epoch, and broke again when it asked for the turn."""
     async with json_door() as door:
-        door.drops = [5]
+        door.drops, door.drop = [5, 2], drop
         async with Client(door.url) as client:
             frames = []
             async for frame in client.chat("hi"):
@@ -104,8 +112,9 @@ async def after_crash(answer: Frame, state: Frame) -> list[Frame]:
     return frames
 
 
-async def test_a_turn_completed_before_the_crash_is_given_to_its_end() -> None:
-    frames = await after_crash(turn("completed"), snapshot([TEXT]))
+@pytest.mark.parametrize("drop", [None, BUSY])
+async def test_a_turn_completed_before_the_crash_is_given_to_its_end(drop: Frame | None) -> None:
+    frames = await after_crash(turn("completed"), snapshot([TEXT]), drop)
     assert text(frames) == TEXT
     assert (frames[-1]["type"], frames[-1]["state"]) == ("chat.stream.end", "completed")
 
@@ -164,6 +173,41 @@ async def test_a_missing_event_is_asked_for_again() -> None:
                 if frame["type"] == "chat.stream.end":
                     break
     assert text(seen) == TEXT
+
+
+async def test_watch_ends_with_its_session() -> None:
+    async with json_door() as door:
+        door.run_turn()
+        door.drops, door.drop = [2], {"code": "SESSION_DELETED", "message": "gone", "retryable": False}
+        async with Client(door.url, patience=0) as client:
+            with pytest.raises(NotFoundError, match="SESSION_DELETED: gone"):
+                [frame async for frame in client.watch(SESSION, Position(1, 2))]
+
+
+async def test_watch_goes_on_after_an_error_that_may_pass() -> None:
+    async with json_door() as door:
+        door.run_turn()
+        door.drops, door.drop = [0, 2, 1], BUSY
+        seen = []
+        async with Client(door.url) as client:
+            async for frame in client.watch(SESSION, Position(1, 2)):
+                seen.append(frame)
+                if frame["type"] == "chat.stream.end":
+                    break
+    assert [frame["seq"] for frame in seen if "seq" in frame] == [3, 4, 5, 6, 7]
+    assert kinds(seen).count("connection.lost") == 3
+
+
+async def test_only_what_was_accepted_goes_on_after_an_error_that_may_pass() -> None:
+    async with json_door() as door:
+        door.drops, door.drop = [4, 1], BUSY
+        async with Client(door.url) as client:
+            assert text(await chat(client)) == TEXT
+        assert door.executed == 1
+        door.drops = [1]
+        async with Client(door.url) as client:
+            with pytest.raises(ServerError, match="STORAGE_UNAVAILABLE: busy"):
+                await chat(client)
 
 
 def told(door: JsonDoor) -> list[str]:
