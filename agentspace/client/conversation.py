@@ -3,6 +3,7 @@
 chat() and watch() go on where they were, in the middle of an answer too: the same promise as stream gives over gRPC.
 """
 
+import asyncio
 import secrets
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
@@ -30,6 +31,7 @@ class Client:
         self._token = token
         self._patience = patience
         self._socket: Socket | None = None
+        self._connecting = asyncio.Lock()
 
     async def __aenter__(self) -> Self:
         await self.connect()
@@ -43,9 +45,11 @@ class Client:
 
     async def connect(self) -> Socket:
         """The open connection; a new one if there is none. Raises UnreachableError at once, without a second try."""
-        if self._socket is None or self._socket.closed:
-            self._socket = await Socket.open(self._url, self._token)
-        return self._socket
+        # One at a time: of several new connections only the last would ever be closed.
+        async with self._connecting:
+            if self._socket is None or self._socket.closed:
+                self._socket = await Socket.open(self._url, self._token)
+            return self._socket
 
     async def request(self, type_: str, **fields: Any) -> Frame:
         """One frame, one answer."""

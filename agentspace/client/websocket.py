@@ -72,12 +72,15 @@ class Socket:
         try:
             async with asyncio.timeout(HELLO_SECONDS):
                 first = json.loads(await connection.recv())
+            if first.get("type") == "error":
+                raise from_frame(first)
         except (TimeoutError, ConnectionClosed, ValueError) as error:
             await connection.close()
             raise _closed(error, url) from error
-        if first.get("type") == "error":
+        except BaseException:
+            # Of a caller that is cancelled, too: nobody else has it.
             await connection.close()
-            raise from_frame(first)
+            raise
         socket.hello = first
         socket._reader = asyncio.create_task(socket._read(url))
         return socket

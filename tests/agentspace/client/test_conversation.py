@@ -279,6 +279,17 @@ async def test_pages_are_read_to_the_last() -> None:
         assert [item async for item in client.pages("session.history", "messages", sessionId="s")] == [{"n": 1}]
 
 
+async def test_requests_after_a_lost_connection_share_a_new_one() -> None:
+    async with json_door() as door:
+        door.drops = [0]
+        door.replies["ping"] = {"type": "pong"}
+        async with Client(door.url) as client:
+            with pytest.raises(UnreachableError):
+                await client.request("ping")
+            await asyncio.gather(*(client.request("ping") for _ in range(5)))
+    assert len(door.authorization) == 2
+
+
 async def test_without_a_server_it_fails_at_once() -> None:
     with pytest.raises(UnreachableError):
         async with Client("http://127.0.0.1:1"):

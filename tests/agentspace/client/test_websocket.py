@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import aclosing, asynccontextmanager
 
 import pytest
-from aiohttp import web
+from aiohttp import WSMsgType, web
 
 from agentspace.client.errors import DeniedError, InvalidRequestError, NotFoundError, UnreachableError
 from agentspace.client.websocket import WAITING_FRAMES, Socket, from_frame, gateway_url
@@ -100,6 +100,28 @@ async def test_a_stream_that_is_left_full_holds_up_nobody() -> None:
         async with asyncio.timeout(10):
             assert (await socket.request("ask"))["type"] == "answer"
         await socket.close()
+
+
+async def test_who_gives_up_before_hello_leaves_no_connection_behind() -> None:
+    connected, closed = asyncio.Event(), asyncio.Event()
+
+    async def silent(request: web.Request) -> web.WebSocketResponse:
+        socket = web.WebSocketResponse(protocols=("agentspace.v2",), autoping=False)
+        await socket.prepare(request)
+        await socket.ping()
+        assert (await socket.receive()).type is WSMsgType.PONG
+        connected.set()
+        await socket.receive()
+        closed.set()
+        return socket
+
+    async with serving(silent) as url, asyncio.timeout(10):
+        opening = asyncio.create_task(Socket.open(url))
+        await connected.wait()
+        opening.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await opening
+        await closed.wait()
 
 
 async def refused(status: int) -> Exception:
