@@ -1,5 +1,6 @@
 """A gRPC door that plays one session from a script and breaks calls when told. Used by the SDK's tests."""
 
+import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
@@ -34,6 +35,9 @@ class GrpcDoor(chat_service_pb2_grpc.ChatServiceServicer, session_service_pb2_gr
         self.requests: list[chat.SendMessageRequest] = []
         self.metadata: dict[str, Any] = {}
         self.executed = 0
+        self.stays = False
+        """A watch waits for more after the last event, until it is `left`."""
+        self.left = asyncio.Event()
 
     def run_turn(self) -> None:
         """Write the turn into the log."""
@@ -96,6 +100,11 @@ class GrpcDoor(chat_service_pb2_grpc.ChatServiceServicer, session_service_pb2_gr
                 await self.break_off(context)
             budget -= 1
             yield chat.WatchSessionResponse(**{NAMES[type(event)]: event})
+        if self.stays:
+            try:
+                await asyncio.Event().wait()
+            finally:
+                self.left.set()
 
     async def GetTurn(self, request: chat.GetTurnRequest, context: Context) -> chat.GetTurnResponse:
         if self.drops and self.drops.pop(0) == 0:

@@ -1,5 +1,7 @@
 """The resume loop over gRPC."""
 
+import asyncio
+
 import pytest
 
 from agentspace.client.errors import (
@@ -166,6 +168,17 @@ async def test_only_what_was_accepted_goes_on_after_an_error_that_may_pass() -> 
         door.drops = [1]
         with pytest.raises(ServerError, match="STORAGE_UNAVAILABLE: busy"):
             await gateway.chat("hi").text()
+
+
+async def test_a_watch_that_is_left_ends_at_the_server() -> None:
+    async with grpc_door() as door, Gateway(door.target) as gateway:
+        door.run_turn()
+        door.stays = True
+        async for event in gateway.watch(SESSION, epoch=1, after_seq=2):
+            if isinstance(event, turn_pb2.TurnEnded):
+                break
+        async with asyncio.timeout(10):
+            await door.left.wait()
 
 
 async def test_it_gives_up_when_patience_runs_out() -> None:

@@ -11,7 +11,7 @@ from aiohttp import WSMsgType, web
 
 from agentspace.client.errors import DeniedError, InvalidRequestError, NotFoundError, UnreachableError
 from agentspace.client.websocket import WAITING_FRAMES, Socket, from_frame, gateway_url
-from tests.agentspace.json_door import json_door
+from tests.agentspace.json_door import SESSION, json_door
 
 
 @pytest.mark.parametrize(
@@ -122,6 +122,19 @@ async def test_who_gives_up_before_hello_leaves_no_connection_behind() -> None:
         with pytest.raises(asyncio.CancelledError):
             await opening
         await closed.wait()
+
+
+async def test_who_waits_for_a_frame_hears_of_a_lost_connection() -> None:
+    async with json_door() as door:
+        door.run_turn()
+        door.hold_at, door.drops = 3, [1]
+        socket = await Socket.open(door.url)
+        async with aclosing(socket.watch(SESSION, epoch=1, afterSeq=2)) as frames, asyncio.timeout(10):
+            assert (await anext(frames))["seq"] == 3
+            # The connection breaks at the answer.
+            lost = await asyncio.gather(anext(frames), socket.request("ask"), return_exceptions=True)
+        assert [type(error) for error in lost] == [UnreachableError] * 2
+        assert socket.closed
 
 
 async def refused(status: int) -> Exception:
