@@ -3,13 +3,14 @@
 chat() and watch() go on where they were, in the middle of an answer too: the same promise as stream gives over gRPC.
 """
 
+import asyncio
 import secrets
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
 from types import TracebackType
 from typing import Any, Self
 
-from agentspace.client.errors import StreamGapError, UnreachableError, unreachable
+from agentspace.client.errors import AgentSpaceError, UnreachableError, unreachable
 from agentspace.client.pace import Pace
 from agentspace.client.position import Answer, Position
 from agentspace.client.websocket import Frame, Socket, from_frame
@@ -30,6 +31,7 @@ class Client:
         self._token = token
         self._patience = patience
         self._socket: Socket | None = None
+        self._connecting = asyncio.Lock()
 
     async def __aenter__(self) -> Self:
         await self.connect()
@@ -43,9 +45,11 @@ class Client:
 
     async def connect(self) -> Socket:
         """The open connection; a new one if there is none. Raises UnreachableError at once, without a second try."""
-        if self._socket is None or self._socket.closed:
-            self._socket = await Socket.open(self._url, self._token)
-        return self._socket
+        # One at a time: of several new connections only the last would ever be closed.
+        async with self._connecting:
+            if self._socket is None or self._socket.closed:
+                self._socket = await Socket.open(self._url, self._token)
+            return self._socket
 
     async def request(self, type_: str, **fields: Any) -> Frame:
         """One frame, one answer."""
@@ -66,7 +70,7 @@ class Client:
         """Send a message and follow its turn: the frames of the turn, each once, to chat.stream.end or its error.
 
         fields: sessionId, model, idempotencyKey, onBusy of chat.send. Raises an error of the request; yields that of
-        the turn. A frame {"type": "connection.lost"} tells that the connection broke and is being made anew.
+        the turn. A frame {"type": "connection.lost"} tells that the stream broke and is being taken up again.
         """
         given = {name: value for name, value in fields.items() if value}
         fields = {"idempotencyKey": secrets.token_urlsafe(24), **given}
@@ -76,7 +80,7 @@ class Client:
         announced = False
         seq = 0
         while accepted is None:
-            broken = unreachable("the connection ended")
+            broken: AgentSpaceError = unreachable("the connection ended")
             try:
                 socket = await self.connect()
                 async with aclosing(socket.stream("chat.send", content=content, **fields)) as frames:
@@ -92,7 +96,10 @@ class Client:
                         yield frame
                         if _ends(frame):
                             return
-            except UnreachableError as error:
+            except AgentSpaceError as error:
+                # A turn that was accepted goes on without its reader. Its own error would have been a frame.
+                if not (isinstance(error, UnreachableError) or (accepted is not None and error.retryable)):
+                    raise
                 broken = error
             yield {"type": "connection.lost"}
             if accepted is None:
@@ -104,16 +111,17 @@ class Client:
     async def watch(self, session_id: str, position: Position | None = None) -> AsyncGenerator[Frame, None]:
         """The session's frames after the position (without one: from a snapshot), each once, until it is deleted.
 
-        A frame {"type": "connection.lost"} tells that the connection broke and is being made anew.
+        Goes on after errors that say that trying again may help. A frame {"type": "connection.lost"} tells that the
+        stream broke and is being taken up again.
         """
         position = position or Position()
         pace = Pace(self._patience)
         while True:
-            broken: UnreachableError | StreamGapError = unreachable("the connection ended")
+            broken: AgentSpaceError = unreachable("the connection ended")
             place = {"epoch": position.epoch, "afterSeq": position.seq} if position.known else {}
             try:
                 socket = await self.connect()
-                async with aclosing(socket.stream("session.watch", sessionId=session_id, **place)) as frames:
+                async with aclosing(socket.watch(session_id, **place)) as frames:
                     async for frame in frames:
                         if frame["type"] == "session.snapshot":
                             position.set(frame["epoch"], frame["seq"])
@@ -123,7 +131,9 @@ class Client:
                                 continue
                         pace.progress()
                         yield frame
-            except (UnreachableError, StreamGapError) as error:
+            except AgentSpaceError as error:
+                if not error.retryable:
+                    raise
                 broken = error
             yield {"type": "connection.lost"}
             await pace.wait(broken)
@@ -149,7 +159,6 @@ class Client:
                         _hear(answer, frame)
                         yield frame
                         if _ends(frame):
-                            await self._unwatch(session_id)
                             return
 
     async def _catch_up(self, turn_id: str, snapshot: Frame, answer: Answer) -> AsyncGenerator[Frame, None]:
@@ -192,21 +201,16 @@ class Client:
         return found
 
     async def _insist(self, type_: str, **fields: Any) -> Frame:
-        """A reading request's answer, over broken connections."""
+        """A reading request's answer, over broken connections and errors that may pass."""
         pace = Pace(self._patience)
         while True:
             try:
                 return await self.request(type_, **fields)
-            except UnreachableError as error:
+            except AgentSpaceError as error:
+                if not error.retryable:
+                    raise
                 broken = error
             await pace.wait(broken)
-
-    async def _unwatch(self, session_id: str) -> None:
-        """Tell the server that nobody follows any more; if it is gone, so is the watch."""
-        try:
-            await self.request("session.unwatch", sessionId=session_id)
-        except UnreachableError:
-            return
 
 
 def raise_if_failed(frame: Frame) -> None:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, TypeVar, cast
 import grpc.aio
 
 from agentspace.client import status
-from agentspace.client.errors import StreamGapError, TurnInterruptedError, UnreachableError, unreachable
+from agentspace.client.errors import AgentSpaceError, TurnInterruptedError, UnreachableError, unreachable
 from agentspace.client.pace import Pace
 from agentspace.client.position import Answer, Position
 from agentspace.v1 import chat_service_pb2, error_pb2, message_pb2, session_service_pb2, turn_pb2
@@ -74,7 +74,7 @@ class Streams:
         announced = False
         seq = 0
         while accepted is None:
-            broken = unreachable("the server ended the call")
+            broken: AgentSpaceError = unreachable("the server ended the call")
             try:
                 async with aclosing(self._read(self._chat.SendMessage(request, metadata=self._metadata))) as responses:
                     async for response in responses:
@@ -95,7 +95,11 @@ class Streams:
                         yield event
                         if isinstance(event, turn_pb2.TurnEnded):
                             return
-            except UnreachableError as error:
+            except AgentSpaceError as error:
+                # A turn that was accepted goes on without its reader, unless it is the turn itself that failed.
+                lost = accepted is not None and error.retryable and not error.turn_id
+                if not (lost or isinstance(error, UnreachableError)):
+                    raise
                 broken = error
             if accepted is None:
                 await pace.wait(broken)
@@ -104,10 +108,13 @@ class Streams:
                 yield event
 
     async def watch(self, session_id: str, position: Position) -> AsyncGenerator[WatchEvent, None]:
-        """The session's events after the position, each once, until the session is deleted (NotFoundError)."""
+        """The session's events after the position, each once, until the session is deleted (NotFoundError).
+
+        Goes on after errors that say that trying again may help.
+        """
         pace = Pace(self._patience)
         while True:
-            broken: UnreachableError | StreamGapError = unreachable("the server ended the call")
+            broken: AgentSpaceError = unreachable("the server ended the call")
             request = chat_service_pb2.WatchSessionRequest(session_id=session_id)
             if position.known:
                 request.epoch, request.after_seq = position.epoch, position.seq
@@ -120,6 +127,9 @@ class Streams:
                                 position.set(event.epoch, event.seq)
                             case turn_pb2.SessionReset() | turn_pb2.Heartbeat():
                                 pass
+                            case error_pb2.Error() if not event.seq:
+                                # No place in the log: it is not a turn that ends with it, but the watch.
+                                raise status.from_message(event)
                             case turn_pb2.TextDelta() | turn_pb2.ThinkingDelta() | turn_pb2.ToolDelta():
                                 if not position.advance(event.epoch, event.from_seq, event.seq):
                                     continue
@@ -128,7 +138,9 @@ class Streams:
                                     continue
                         pace.progress()
                         yield event
-            except (UnreachableError, StreamGapError) as error:
+            except AgentSpaceError as error:
+                if not error.retryable:
+                    raise
                 broken = error
             await pace.wait(broken)
 
@@ -211,14 +223,14 @@ class Streams:
         return found
 
     async def _insist(self, call: Callable[[], Awaitable[Answered]]) -> Answered:
-        """A reading call's response, over broken connections."""
+        """A reading call's response, over broken connections and errors that may pass."""
         pace = Pace(self._patience)
         while True:
             try:
                 return await call()
             except grpc.aio.AioRpcError as error:
                 reason = status.from_rpc(error)
-                if not isinstance(reason, UnreachableError):
+                if not reason.retryable:
                     raise reason from error
             await pace.wait(reason)
 

@@ -7,8 +7,9 @@ import asyncio
 import itertools
 import json
 import ssl
+from collections import Counter
 from collections.abc import AsyncGenerator, Mapping
-from contextlib import aclosing
+from contextlib import aclosing, suppress
 from typing import Any, Self
 from urllib.parse import urlsplit
 
@@ -42,6 +43,8 @@ class Socket:
         self._connection = connection
         self._ids = itertools.count(1)
         self._waiting: dict[str, asyncio.Queue[Frame | AgentSpaceError]] = {}
+        self._readers: Counter[str] = Counter()
+        """How many follow a session, by its id."""
         self._open = True
         self._end: AgentSpaceError = unreachable("the connection is closed")
         self._reader: asyncio.Task[None] | None = None
@@ -74,12 +77,15 @@ class Socket:
         try:
             async with asyncio.timeout(HELLO_SECONDS):
                 first = json.loads(await connection.recv())
+            if first.get("type") == "error":
+                raise from_frame(first)
         except (TimeoutError, ConnectionClosed, ValueError) as error:
             await connection.close()
             raise _closed(error, url) from error
-        if first.get("type") == "error":
+        except BaseException:
+            # Of a caller that is cancelled, too: nobody else has it.
             await connection.close()
-            raise from_frame(first)
+            raise
         socket.hello = first
         socket._reader = asyncio.create_task(socket._read(url))
         return socket
@@ -112,6 +118,27 @@ class Socket:
                 yield frame
         finally:
             del self._waiting[request_id]
+            if queue.full():
+                # `_read` may wait for room in it: make some, or it waits for ever, and every other request with it.
+                queue.get_nowait()
+
+    async def watch(self, session_id: str, **place: int) -> AsyncGenerator[Frame, None]:
+        """The frames of a session.watch. It ends at the server when the last who follows the session here has left."""
+        # A session's key ends with its id.
+        session = session_id.rsplit(":", 1)[-1]
+        self._readers[session] += 1
+        try:
+            async with aclosing(self.stream("session.watch", sessionId=session_id, **place)) as frames:
+                async for frame in frames:
+                    yield frame
+        finally:
+            self._readers[session] -= 1
+            if not self._readers[session]:
+                del self._readers[session]
+                # It ends all of this connection's watches of the session, so not before. Nobody needs the answer; and
+                # when the connection is gone, so are they.
+                with suppress(AgentSpaceError):
+                    await self._send({"type": "session.unwatch", "id": str(next(self._ids)), "sessionId": session})
 
     async def close(self) -> None:
         """Close the connection; turns go on."""

@@ -1,29 +1,32 @@
 """A gRPC door that plays one session from a script and breaks calls when told. Used by the SDK's tests."""
 
+import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
 
 import grpc.aio
-from google.protobuf import any_pb2, duration_pb2
+from google.protobuf import duration_pb2
+from google.protobuf.message import Message
 from google.rpc import error_details_pb2, status_pb2
 
 from agentspace.v1 import chat_service_pb2 as chat
 from agentspace.v1 import chat_service_pb2_grpc, message_pb2, session_pb2, session_service_pb2_grpc, turn_pb2
 from agentspace.v1 import session_service_pb2 as sessions
-from agentspace.v1.error_pb2 import Error
+from agentspace.v1.error_pb2 import Error, ErrorReason
 
 Context = grpc.aio.ServicerContext[Any, Any]
 SESSION, TURN = "s" * 21, "turn-1"
 
 
 class GrpcDoor(chat_service_pb2_grpc.ChatServiceServicer, session_service_pb2_grpc.SessionServiceServicer):
-    """Answers SendMessage with `deltas`. drops: after how many events each next stream breaks."""
+    """Answers SendMessage with `deltas`. drops: after how many events each next call breaks, with `drop` if set."""
 
     def __init__(self) -> None:
         self.target = ""
         self.deltas = ["Hel", "lo ", "wor", "ld"]
         self.drops: list[int] = []
+        self.drop: Error | None = None
         self.epoch = 1
         self.log: list[Any] = []
         self.failure: Error | None = None
@@ -32,6 +35,9 @@ class GrpcDoor(chat_service_pb2_grpc.ChatServiceServicer, session_service_pb2_gr
         self.requests: list[chat.SendMessageRequest] = []
         self.metadata: dict[str, Any] = {}
         self.executed = 0
+        self.stays = False
+        """A watch waits for more after the last event, until it is `left`."""
+        self.left = asyncio.Event()
 
     def run_turn(self) -> None:
         """Write the turn into the log."""
@@ -45,6 +51,14 @@ class GrpcDoor(chat_service_pb2_grpc.ChatServiceServicer, session_service_pb2_gr
         if self.failure is not None:
             self.failure.seq, self.failure.epoch, self.failure.turn_id = seq, self.epoch, TURN
         self.log.append(self.failure or end)
+
+    async def break_off(self, context: Context) -> None:
+        """End the call, with `drop` if set."""
+        if self.drop is None:
+            await context.abort(grpc.StatusCode.UNAVAILABLE, "the server went away")
+        else:
+            reason = ErrorReason.Name(self.drop.code).removeprefix("ERROR_REASON_")
+            await refuse(context, grpc.StatusCode.UNAVAILABLE, reason, self.drop.message, {})
 
     async def SendMessage(
         self, request: chat.SendMessageRequest, context: Context
@@ -61,7 +75,10 @@ class GrpcDoor(chat_service_pb2_grpc.ChatServiceServicer, session_service_pb2_gr
         names = {turn_pb2.SessionCreated: "session_created", turn_pb2.MessageAccepted: "accepted", **NAMES}
         for event in [*events, ack, *self.log[1:]]:
             if budget == 0:
-                await context.abort(grpc.StatusCode.UNAVAILABLE, "the server went away")
+                if self.drop is not None:
+                    yield chat.SendMessageResponse(failed=self.drop)
+                    return
+                await self.break_off(context)
             budget -= 1
             yield chat.SendMessageResponse(**{names[type(event)]: event})
 
@@ -77,11 +94,21 @@ class GrpcDoor(chat_service_pb2_grpc.ChatServiceServicer, session_service_pb2_gr
             after = self.snapshot.seq
         for event in self.log[after:]:
             if budget == 0:
-                await context.abort(grpc.StatusCode.UNAVAILABLE, "the server went away")
+                if self.drop is not None and event is not self.log[after]:
+                    yield chat.WatchSessionResponse(failed=self.drop)
+                    return
+                await self.break_off(context)
             budget -= 1
             yield chat.WatchSessionResponse(**{NAMES[type(event)]: event})
+        if self.stays:
+            try:
+                await asyncio.Event().wait()
+            finally:
+                self.left.set()
 
     async def GetTurn(self, request: chat.GetTurnRequest, context: Context) -> chat.GetTurnResponse:
+        if self.drops and self.drops.pop(0) == 0:
+            await self.break_off(context)
         return chat.GetTurnResponse(turn=self.turn)
 
     async def CancelTurn(self, request: chat.CancelTurnRequest, context: Context) -> chat.CancelTurnResponse:
@@ -101,17 +128,21 @@ class GrpcDoor(chat_service_pb2_grpc.ChatServiceServicer, session_service_pb2_gr
         return sessions.ListMessagesResponse(messages=[message_pb2.Message(message_id="old", blocks=blocks)])
 
     async def GetSession(self, request: sessions.GetSessionRequest, context: Context) -> sessions.GetSessionResponse:
-        detail = error_details_pb2.ErrorInfo(
-            reason="SESSION_NOT_FOUND", domain="agentspace.dev", metadata={"sessionId": request.session_id, **FACTS}
-        )
         retry = error_details_pb2.RetryInfo(retry_delay=duration_pb2.Duration(seconds=2))
-        packed = [any_pb2.Any(), any_pb2.Any()]
-        packed[0].Pack(detail)
-        packed[1].Pack(retry)
-        status = status_pb2.Status(code=5, message="no such session", details=packed)
-        context.set_trailing_metadata((("grpc-status-details-bin", status.SerializeToString()),))
-        await context.abort(grpc.StatusCode.NOT_FOUND, "no such session")
+        facts = {"sessionId": request.session_id, **FACTS}
+        await refuse(context, grpc.StatusCode.NOT_FOUND, "SESSION_NOT_FOUND", "no such session", facts, retry)
         raise AssertionError
+
+
+async def refuse(
+    context: Context, code: grpc.StatusCode, reason: str, message: str, facts: dict[str, str], *details: Message
+) -> None:
+    """End the call as the gateway ends one that it refuses."""
+    status = status_pb2.Status(code=code.value[0], message=message)
+    for detail in (error_details_pb2.ErrorInfo(reason=reason, domain="agentspace.dev", metadata=facts), *details):
+        status.details.add().Pack(detail)
+    context.set_trailing_metadata((("grpc-status-details-bin", status.SerializeToString()),))
+    await context.abort(code, message)
 
 
 FACTS = {"retryable": "false", "execution": "not_started"}

@@ -15,14 +15,16 @@ USAGE = {"inputTokens": 3, "outputTokens": 4, "totalTokens": 7}
 
 
 class JsonDoor:
-    """Answers chat.send with `deltas`. drops: after how many event frames each next connection breaks. replies: to
-    requests, by type. pages: to those that name a page, by its token."""
+    """Answers chat.send with `deltas`. drops: after how many frames each next connection breaks; or, with a
+    `drop`, after how many more a request ends with that error. replies: to requests, by type. pages: to those that name
+    a page, by its token."""
 
     def __init__(self) -> None:
         self.url = ""
         self.limits = {"maxFrameBytes": 1024 * 1024}
         self.deltas = ["Hel", "lo ", "wor", "ld"]
         self.drops: list[int] = []
+        self.drop: Frame | None = None
         self.replies: dict[str, Frame] = {}
         self.pages: dict[str, Frame] = {}
         self.error: Frame | None = None
@@ -70,6 +72,8 @@ class JsonDoor:
             frame = said.json()
             self.received.append(frame)
             tasks.append(asyncio.create_task(player.answer(frame)))
+            if frame["type"] == "session.watch":
+                player.watches.add(tasks[-1])
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
@@ -89,6 +93,7 @@ class Player:
 
     def __init__(self, door: JsonDoor, socket: web.WebSocketResponse, request: web.Request, budget: int | None) -> None:
         self.door, self.socket, self.request, self.budget = door, socket, request, budget
+        self.watches: set[asyncio.Task[None]] = set()
 
     async def answer(self, frame: Frame) -> None:
         """Answer one frame."""
@@ -127,11 +132,13 @@ class Player:
             case "turn.list":
                 await self.reply(frame, {"type": "turn.list", "turns": door.turns, "nextPageToken": ""})
             case "session.unwatch":
+                for watch in self.watches:
+                    watch.cancel()
                 await self.reply(frame, {"type": "session.unwatched", "sessionId": SESSION})
             case kind:
                 missing = {"type": "error", "code": "NOT_IMPLEMENTED", "message": kind, "retryable": False}
                 page = door.pages.get(frame.get("pageToken") or "")
-                await self.reply(frame, page or door.replies.get(kind, missing))
+                await self.event(frame, page or door.replies.get(kind, missing))
 
     async def play(self, frame: Frame, after: int) -> None:
         """The events after a position."""
@@ -146,6 +153,10 @@ class Player:
     async def event(self, frame: Frame, event: Frame) -> None:
         """Send an event, or break the connection."""
         if self.budget is not None:
+            if self.budget == 0 and self.door.drop is not None:
+                self.budget = self.door.drops.pop(0) if self.door.drops else None
+                await self.reply(frame, {"type": "error", **self.door.drop})
+                raise ConnectionResetError
             if self.budget == 0:
                 assert self.request.transport is not None
                 self.request.transport.abort()

@@ -1,15 +1,31 @@
 """The resume loop over gRPC."""
 
+import asyncio
+
 import pytest
 
-from agentspace.client.errors import ProviderError, StreamGapError, TurnInterruptedError, UnreachableError
+from agentspace.client.errors import (
+    NotFoundError,
+    ProviderError,
+    ServerError,
+    StreamGapError,
+    TurnInterruptedError,
+    UnreachableError,
+)
 from agentspace.client.gateway import Gateway
 from agentspace.client.stream import ChatEvent
 from agentspace.v1 import message_pb2, turn_pb2
-from agentspace.v1.error_pb2 import ERROR_REASON_UPSTREAM_OVERLOADED, EXECUTION_NOT_STARTED, Error
+from agentspace.v1.error_pb2 import (
+    ERROR_REASON_SESSION_DELETED,
+    ERROR_REASON_STORAGE_UNAVAILABLE,
+    ERROR_REASON_UPSTREAM_OVERLOADED,
+    EXECUTION_NOT_STARTED,
+    Error,
+)
 from tests.agentspace.grpc_door import SESSION, TURN, GrpcDoor, grpc_door
 
 TEXT = "Hello world"
+BUSY = Error(code=ERROR_REASON_STORAGE_UNAVAILABLE, message="busy", retryable=True)
 
 
 def text(events: list[ChatEvent]) -> str:
@@ -50,8 +66,8 @@ async def test_a_failed_turn_raises_its_error() -> None:
 
 
 async def after_crash(door: GrpcDoor, snapshot: turn_pb2.SessionSnapshot) -> list[ChatEvent]:
-    """A chat that lost its server after "Hel", "lo " and met a new epoch."""
-    door.drops = [5]
+    """A chat that lost its server after "Hel", "lo ", met a new epoch, and lost it again when it asked for the turn."""
+    door.drops = [5, -1, 0]
     events: list[ChatEvent] = []
     async with Gateway(door.target, patience=5) as gateway:
         async for event in gateway.chat("hi"):
@@ -68,9 +84,11 @@ def message(text: str, id_: str = "m2") -> message_pb2.Message:
     )
 
 
+@pytest.mark.parametrize("drop", [None, BUSY])
 @pytest.mark.parametrize("answer_id", ["m2", "old"])
-async def test_a_turn_completed_before_the_crash_is_given_to_its_end(answer_id: str) -> None:
+async def test_a_turn_completed_before_the_crash_is_given_to_its_end(answer_id: str, drop: Error | None) -> None:
     async with grpc_door() as door:
+        door.drop = drop
         door.turn.state = turn_pb2.TURN_STATE_COMPLETED
         door.turn.answer_message_id = answer_id
         messages = [message(TEXT)] if answer_id == "m2" else []
@@ -118,6 +136,49 @@ async def test_watch_goes_on_after_its_position() -> None:
                 if isinstance(event, turn_pb2.TurnEnded):
                     break
     assert [getattr(event, "seq", 0) for event in seen] == [3, 4, 5, 6, 7]
+
+
+async def test_watch_ends_with_its_session() -> None:
+    async with grpc_door() as door:
+        door.run_turn()
+        door.drops, door.drop = [2], Error(code=ERROR_REASON_SESSION_DELETED, message="gone")
+        async with Gateway(door.target, patience=0) as gateway:
+            with pytest.raises(NotFoundError, match="SESSION_DELETED: gone"):
+                [event async for event in gateway.watch(SESSION, epoch=1, after_seq=2)]
+
+
+async def test_watch_goes_on_after_an_error_that_may_pass() -> None:
+    async with grpc_door() as door:
+        door.run_turn()
+        door.drops, door.drop = [0, 2, 1], BUSY
+        async with Gateway(door.target) as gateway:
+            seen = []
+            async for event in gateway.watch(SESSION, epoch=1, after_seq=2):
+                seen.append(getattr(event, "seq", 0))
+                if isinstance(event, turn_pb2.TurnEnded):
+                    break
+    assert seen == [3, 4, 5, 6, 7]
+
+
+async def test_only_what_was_accepted_goes_on_after_an_error_that_may_pass() -> None:
+    async with grpc_door() as door, Gateway(door.target) as gateway:
+        door.drops, door.drop = [4, 1], BUSY
+        assert await gateway.chat("hi").text() == TEXT
+        assert door.executed == 1
+        door.drops = [1]
+        with pytest.raises(ServerError, match="STORAGE_UNAVAILABLE: busy"):
+            await gateway.chat("hi").text()
+
+
+async def test_a_watch_that_is_left_ends_at_the_server() -> None:
+    async with grpc_door() as door, Gateway(door.target) as gateway:
+        door.run_turn()
+        door.stays = True
+        async for event in gateway.watch(SESSION, epoch=1, after_seq=2):
+            if isinstance(event, turn_pb2.TurnEnded):
+                break
+        async with asyncio.timeout(10):
+            await door.left.wait()
 
 
 async def test_it_gives_up_when_patience_runs_out() -> None:
