@@ -65,13 +65,14 @@ class App:
         self._config = config
         self._tasks: set[asyncio.Task[Any]] = set()
         self._background: list[asyncio.Task[Any]] = []
+        self._opened = AsyncExitStack()
         self.grpc_port = 0
 
     async def start(self) -> None:
-        """Open the home, bring unfinished turns to an end, serve.
+        """Open the home, take the addresses, bring unfinished turns to an end, serve.
 
-        Raises storage's DatabaseRefusedError when the database can't be used, OSError when the home or an address
-        can't.
+        May be cancelled: what was opened is closed again. Raises storage's DatabaseRefusedError when the database
+        can't be used, OSError when the home can't, RuntimeError when an address can't.
         """
         async with AsyncExitStack() as opened:
             # If one part fails, those before it are closed again.
@@ -162,21 +163,28 @@ class App:
         recover = RecoverTurns(
             store=store, live=live, run=run, catalog=catalog, estimator=estimator, clock=clock, ids=ids
         )
-        found = await recover()
-        if found:
-            _logger.info("recovered unfinished turns", extra={"turns": found})
-        pulse = Pulse(live, run, config.limits, clock)
-        self._background = [asyncio.create_task(checkpoints.run()), asyncio.create_task(pulse.run())]
         self._server = GrpcServer(self.methods, self.calls, self.credentials, self.spawn)
         opened.push_async_callback(self._server.stop, STOP_SECONDS)
+        # Before recovery, which lets waiting turns run: a start that fails must cost none of them.
         self.grpc_port = self._server.listen(f"{_bracketed(config.host)}:{config.grpc_port}")
         if config.socket is not None:
             config.socket.unlink(missing_ok=True)
             opened.callback(config.socket.unlink, missing_ok=True)
             self._server.listen(f"unix:{config.socket}")
-        await self._server.start()
-        if config.socket is not None:
             config.socket.chmod(0o600)
+        recovering = self.spawn(recover())
+        try:
+            if found := await asyncio.shield(recovering):
+                _logger.info("recovered unfinished turns", extra={"turns": found})
+            pulse = Pulse(live, run, config.limits, clock)
+            self._background = [asyncio.create_task(checkpoints.run()), asyncio.create_task(pulse.run())]
+            await self._server.start()
+        except BaseException:
+            # What runs already may end; what waits stays waiting for the next start.
+            run.draining = True
+            await asyncio.wait([recovering])
+            await self.drain()
+            raise
 
     async def drain(self) -> None:
         """Take no new work, let running turns end for the drain time, keep the rest as interrupted."""
@@ -197,7 +205,7 @@ class App:
             await _all_ended(running, STOP_SECONDS)
 
     async def close(self) -> None:
-        """End all calls and close everything. Call `drain` first."""
+        """End all calls and close everything. Call `drain` first, if it has started."""
         await self._opened.aclose()
 
     async def _end_tasks(self) -> None:

@@ -7,6 +7,7 @@ import asyncio
 import json
 import signal
 import sys
+from contextlib import AsyncExitStack
 from dataclasses import replace
 
 from bridge.app import serve
@@ -32,19 +33,21 @@ async def run(gateway: GatewayConfig, bridge: BridgeConfig) -> None:
     if gateway.exit_with_stdin:
         await loop.connect_read_pipe(lambda: EndOfInput(stop.set), sys.stdin)
     app = App(gateway)
-    await app.start()
-    try:
-        link = DirectLink(app)
-        async with serve(bridge, link) as port:
-            settle()
-            sys.stdout.write(json.dumps({"event": "ready", "port": port, "grpcPort": app.grpc_port}) + "\n")
-            sys.stdout.flush()
-            await stop.wait()
-            await app.drain()
-            # The turns' ends go out before the sockets are closed.
-            link.flush()
-    finally:
-        await app.close()
+    link = DirectLink(app)
+    async with AsyncExitStack() as opened:
+        opened.push_async_callback(app.close)
+        # Before the gateway, whose start lets waiting turns run: a port that is taken must cost none of them.
+        port = await opened.enter_async_context(serve(bridge, link, link_seconds=0))
+        await app.start()
+        link.open()
+        await link.opened()
+        settle()
+        sys.stdout.write(json.dumps({"event": "ready", "port": port, "grpcPort": app.grpc_port}) + "\n")
+        sys.stdout.flush()
+        await stop.wait()
+        await app.drain()
+        # The turns' ends go out before the sockets are closed.
+        link.flush()
 
 
 def read_configs(arguments: list[str]) -> tuple[GatewayConfig, BridgeConfig]:

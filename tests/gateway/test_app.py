@@ -2,6 +2,7 @@
 
 import asyncio
 import signal
+import socket
 import sqlite3
 import sys
 from asyncio.subprocess import PIPE
@@ -14,7 +15,7 @@ from agentspace.v1 import turn_pb2
 from gateway.app import App, operator_token, product_version
 from gateway.storage.database import Database
 from tests.fixtures.stack import ROOT, clean_environment
-from tests.gateway.running import Peer, config, running, token
+from tests.gateway.running import Peer, config, ended, running, token, waiting
 
 HANG = "scripted/fail?with=hang"
 
@@ -137,6 +138,14 @@ async def test_a_taken_port_refuses_the_start_and_leaves_nothing_open(home: Path
     # The other home's database is free again.
     async with running(config(home.with_name("other"))):
         pass
+
+
+async def test_a_start_that_fails_costs_no_waiting_turn(home: Path) -> None:
+    turn_id = await waiting(home)
+    with socket.create_server(("127.0.0.1", 0)) as taken, pytest.raises(RuntimeError):
+        await App(config(home, "--grpc-port", str(taken.getsockname()[1]))).start()
+    async with running(config(home, AGENTSPACE_DRAIN_SECONDS="20")) as app:
+        assert await ended(app, turn_id) == turn_pb2.TURN_STATE_COMPLETED
 
 
 def test_version_is_a_version() -> None:

@@ -3,6 +3,7 @@
 import asyncio
 import json
 import signal
+import socket
 import sys
 from asyncio.subprocess import PIPE, Process
 from pathlib import Path
@@ -12,10 +13,12 @@ import aiohttp
 import grpc.aio
 import pytest
 
+from agentspace.v1 import turn_pb2
 from agentspace.v1.chat_service_pb2 import SendMessageRequest
 from agentspace.v1.chat_service_pb2_grpc import ChatServiceStub
 from standalone.__main__ import read_configs
 from tests.fixtures.stack import ROOT, Talk, clean_environment
+from tests.gateway.running import config, ended, running, waiting
 
 MODEL = "scripted/echo"
 
@@ -106,6 +109,17 @@ async def test_says_why_it_cannot_start(tmp_path: Path) -> None:
             assert b"Traceback" not in err
         process.terminate()
         await process.communicate()
+
+
+async def test_a_port_that_is_taken_costs_no_waiting_turn(tmp_path: Path) -> None:
+    turn_id = await waiting(tmp_path / "home")
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        process = await started(tmp_path / "home", "--grpc-port", "0", "--port", str(taken.getsockname()[1]))
+        async with asyncio.timeout(30):
+            await process.communicate()
+    assert process.returncode == 1
+    async with running(config(tmp_path / "home", AGENTSPACE_DRAIN_SECONDS="20")) as app:
+        assert await ended(app, turn_id) == turn_pb2.TURN_STATE_COMPLETED
 
 
 @pytest.mark.parametrize("module", ["gateway", "standalone"])
