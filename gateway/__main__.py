@@ -26,13 +26,27 @@ async def run(config: Config) -> None:
     if config.exit_with_stdin:
         await loop.connect_read_pipe(lambda: EndOfInput(stop.set), sys.stdin)
     app = App(config)
-    await app.start()
+    if not await started(app, stop):
+        return
     settle()
     sys.stdout.write(json.dumps({"event": "ready", "grpcPort": app.grpc_port}) + "\n")
     sys.stdout.flush()
     await stop.wait()
     await app.drain()
     await app.close()
+
+
+async def started(app: App, stop: asyncio.Event) -> bool:
+    """Start the app; False when it was told to stop before it had."""
+    starting, stopping = asyncio.ensure_future(app.start()), asyncio.ensure_future(stop.wait())
+    await asyncio.wait((starting, stopping), return_when=asyncio.FIRST_COMPLETED)
+    for task in (starting, stopping):
+        task.cancel()
+    await asyncio.wait((starting, stopping))
+    if starting.cancelled():
+        return False
+    starting.result()
+    return True
 
 
 class EndOfInput(asyncio.Protocol):

@@ -13,7 +13,7 @@ from dataclasses import replace
 from bridge.app import serve
 from bridge.config import Config as BridgeConfig
 from bridge.config import read_config as read_bridge_config
-from gateway.__main__ import EndOfInput, event_loop, let_threads_in, settle
+from gateway.__main__ import EndOfInput, event_loop, let_threads_in, settle, started
 from gateway.app import App
 from gateway.config import Config as GatewayConfig
 from gateway.config import Flags
@@ -38,7 +38,8 @@ async def run(gateway: GatewayConfig, bridge: BridgeConfig) -> None:
         opened.push_async_callback(app.close)
         # Before the gateway, whose start lets waiting turns run: a port that is taken must cost none of them.
         port = await opened.enter_async_context(serve(bridge, link, link_seconds=0))
-        await app.start()
+        if not await started(app, stop):
+            return
         link.open()
         await link.opened()
         settle()

@@ -1,6 +1,8 @@
 """app.py: what a start makes, what a drain lets end, and what a close leaves behind."""
 
 import asyncio
+import itertools
+import os
 import signal
 import socket
 import sqlite3
@@ -12,6 +14,7 @@ from typing import Any
 import pytest
 
 from agentspace.v1 import turn_pb2
+from gateway.__main__ import run as serve_until_told
 from gateway.app import App, operator_token, product_version
 from gateway.storage.database import Database
 from tests.fixtures.stack import ROOT, clean_environment
@@ -146,6 +149,47 @@ async def test_a_start_that_fails_costs_no_waiting_turn(home: Path) -> None:
         await App(config(home, "--grpc-port", str(taken.getsockname()[1]))).start()
     async with running(config(home, AGENTSPACE_DRAIN_SECONDS="20")) as app:
         assert await ended(app, turn_id) == turn_pb2.TURN_STATE_COMPLETED
+
+
+@pytest.mark.parametrize("nth", [1, 2])
+async def test_a_start_that_is_cancelled_costs_no_waiting_turn(
+    home: Path, monkeypatch: pytest.MonkeyPatch, nth: int
+) -> None:
+    turn_id = await waiting(home)
+    stored, go, write, count = asyncio.Event(), asyncio.Event(), Database.write, itertools.count(1)
+
+    async def slow(store: Database, work: Any) -> Any:
+        result = await write(store, work)
+        if next(count) == nth:
+            stored.set()
+            await go.wait()
+        return result
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Database, "write", slow)
+        starting = asyncio.create_task(App(config(home, AGENTSPACE_DRAIN_SECONDS="20")).start())
+        await stored.wait()
+        starting.cancel()
+        go.set()
+        with pytest.raises(asyncio.CancelledError):
+            await starting
+    async with running(config(home, AGENTSPACE_DRAIN_SECONDS="20")) as app:
+        assert await ended(app, turn_id) == turn_pb2.TURN_STATE_COMPLETED
+
+
+async def test_a_stop_ends_the_start(home: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    await waiting(home)
+    with sqlite3.connect(home / "agentspace.db", isolation_level=None) as database:
+        # Nobody else can write: a start takes seconds, and fails then.
+        database.execute("BEGIN IMMEDIATE")
+        serving = asyncio.create_task(serve_until_told(config(home)))
+        await asyncio.sleep(0)
+        os.kill(os.getpid(), signal.SIGTERM)
+        async with asyncio.timeout(2):
+            await serving
+        database.execute("ROLLBACK")
+    database.close()
+    assert capsys.readouterr().out == ""
 
 
 def test_version_is_a_version() -> None:

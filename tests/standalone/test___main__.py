@@ -2,8 +2,10 @@
 
 import asyncio
 import json
+import os
 import signal
 import socket
+import sqlite3
 import sys
 from asyncio.subprocess import PIPE, Process
 from pathlib import Path
@@ -16,7 +18,7 @@ import pytest
 from agentspace.v1 import turn_pb2
 from agentspace.v1.chat_service_pb2 import SendMessageRequest
 from agentspace.v1.chat_service_pb2_grpc import ChatServiceStub
-from standalone.__main__ import read_configs
+from standalone.__main__ import read_configs, run
 from tests.fixtures.stack import ROOT, Talk, clean_environment
 from tests.gateway.running import config, ended, running, waiting
 
@@ -120,6 +122,22 @@ async def test_a_port_that_is_taken_costs_no_waiting_turn(tmp_path: Path) -> Non
     assert process.returncode == 1
     async with running(config(tmp_path / "home", AGENTSPACE_DRAIN_SECONDS="20")) as app:
         assert await ended(app, turn_id) == turn_pb2.TURN_STATE_COMPLETED
+
+
+async def test_a_stop_ends_the_start(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    home = tmp_path / "home"
+    await waiting(home)
+    with sqlite3.connect(home / "agentspace.db", isolation_level=None) as database:
+        # Nobody else can write: a start takes seconds, and fails then.
+        database.execute("BEGIN IMMEDIATE")
+        serving = asyncio.create_task(run(*read_configs(["--home", str(home), "--port", "0", "--grpc-port", "0"])))
+        await asyncio.sleep(0)
+        os.kill(os.getpid(), signal.SIGTERM)
+        async with asyncio.timeout(2):
+            await serving
+        database.execute("ROLLBACK")
+    database.close()
+    assert capsys.readouterr().out == ""
 
 
 @pytest.mark.parametrize("module", ["gateway", "standalone"])
