@@ -5,6 +5,7 @@ import asyncio
 import logging
 import os
 import secrets
+import stat
 from collections.abc import Coroutine
 from contextlib import AsyncExitStack, suppress
 from importlib.metadata import PackageNotFoundError, version
@@ -168,8 +169,9 @@ class App:
         # Before recovery, which lets waiting turns run: a start that fails must cost none of them.
         self.grpc_port = self._server.listen(f"{_bracketed(config.host)}:{config.grpc_port}")
         if config.socket is not None:
-            config.socket.unlink(missing_ok=True)
-            opened.callback(config.socket.unlink, missing_ok=True)
+            if not remove_socket(config.socket):
+                raise RuntimeError(f"{config.socket} is there and no socket; remove it, or choose another --socket")
+            opened.callback(remove_socket, config.socket)
             self._server.listen(f"unix:{config.socket}")
             config.socket.chmod(0o600)
         recovering = self.spawn(recover())
@@ -229,6 +231,17 @@ async def _all_ended(actives: list[ActiveTurn], seconds: float) -> None:
                 await active.ended.wait()
     except TimeoutError:
         pass
+
+
+def remove_socket(path: Path) -> bool:
+    """Remove a socket, such as one that was left behind. False: what is there is none, and stays."""
+    try:
+        if not stat.S_ISSOCK(path.lstat().st_mode):
+            return False
+        path.unlink()
+    except FileNotFoundError:
+        pass
+    return True
 
 
 def operator_token(path: Path) -> str:

@@ -67,9 +67,28 @@ def test_a_token_that_was_never_written_is_made_again(tmp_path: Path) -> None:
 
 async def test_a_socket_file_left_behind_is_replaced(home: Path) -> None:
     home.mkdir()
-    (home / "gateway.sock").touch()
+    path = home / "gateway.sock"
+    with socket.socket(socket.AF_UNIX) as left:
+        left.bind(str(path))
     async with running(config(home)):
-        assert (home / "gateway.sock").is_socket()
+        _, writer = await asyncio.open_unix_connection(path)
+        writer.close()
+        await writer.wait_closed()
+    assert not path.exists()
+
+
+async def test_a_file_that_is_no_socket_is_left_alone(home: Path) -> None:
+    home.mkdir()
+    notes = home / "notes.txt"
+    notes.write_text("mine")
+    with pytest.raises(RuntimeError, match=r"notes\.txt is there and no socket"):
+        await App(config(home, "--socket", str(notes))).start()
+    assert notes.read_text() == "mine"
+    async with running(config(home)):
+        # Whoever puts something else there meanwhile keeps it too.
+        (home / "gateway.sock").unlink()
+        (home / "gateway.sock").write_text("mine")
+    assert (home / "gateway.sock").read_text() == "mine"
 
 
 async def test_drain_lets_a_turn_end(home: Path) -> None:
