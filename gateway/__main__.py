@@ -6,7 +6,9 @@ Prints one line of JSON on stdout when it is ready: {"event":"ready","grpcPort":
 import asyncio
 import gc
 import json
+import os
 import signal
+import stat
 import sys
 from collections.abc import Callable
 
@@ -24,7 +26,8 @@ async def run(config: Config) -> None:
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
     if config.exit_with_stdin:
-        await loop.connect_read_pipe(lambda: EndOfInput(stop.set), sys.stdin)
+        # A copy: stdin itself is never closed.
+        await loop.connect_read_pipe(lambda: EndOfInput(stop.set), os.fdopen(os.dup(sys.stdin.fileno()), "rb", 0))
     app = App(config)
     if not await started(app, stop):
         return
@@ -60,6 +63,17 @@ class EndOfInput(asyncio.Protocol):
         self._ended()
 
 
+def check_stdin(*, watched: bool) -> None:
+    """Exit with status 2 where stdin shall be watched and has no end to wait for."""
+    if sys.stdin is None:
+        # It was closed, and the event loop would take its place: uvloop aborts when it closes a descriptor that low.
+        sys.stdin = os.fdopen(os.open(os.devnull, os.O_RDONLY))
+    mode = os.fstat(sys.stdin.fileno()).st_mode
+    if watched and not (stat.S_ISFIFO(mode) or stat.S_ISSOCK(mode) or sys.stdin.isatty()):
+        sys.stderr.write("error: --exit-with-stdin: stdin is no pipe, socket or terminal\n")
+        sys.exit(2)
+
+
 def event_loop() -> Callable[[], asyncio.AbstractEventLoop]:
     """uvloop's event loop where it is installed, else asyncio's."""
     try:
@@ -90,6 +104,7 @@ def settle() -> None:
 def main() -> None:
     """Read the settings and run."""
     config = read_config()
+    check_stdin(watched=config.exit_with_stdin)
     set_up_logging()
     let_threads_in()
     try:

@@ -152,3 +152,32 @@ async def test_says_in_one_line_that_the_home_cannot_be_written(tmp_path: Path, 
     assert (process.returncode, said) == (1, b"")
     assert b"Traceback" not in why
     assert b"cannot start: the database cannot be used" in why
+
+
+@pytest.mark.parametrize("redirection", ["</dev/null", "<&-"])
+@pytest.mark.parametrize("module", ["gateway", "bridge", "standalone"])
+async def test_says_in_one_line_that_stdin_cannot_be_watched(tmp_path: Path, module: str, redirection: str) -> None:
+    command = (sys.executable, "-m", module, "--home", str(tmp_path), "--exit-with-stdin")
+    process = await asyncio.create_subprocess_exec(
+        *("sh", "-c", f'exec "$@" {redirection}', "sh", *command),
+        cwd=ROOT,
+        env=clean_environment(),
+        stdout=PIPE,
+        stderr=PIPE,
+    )
+    async with asyncio.timeout(20):
+        said, why = await process.communicate()
+    assert (process.returncode, said) == (2, b"")
+    assert why == b"error: --exit-with-stdin: stdin is no pipe, socket or terminal\n"
+
+
+async def test_runs_and_stops_without_stdin(tmp_path: Path) -> None:
+    command = (sys.executable, "-m", "standalone", "--home", str(tmp_path), "--port", "0", "--grpc-port", "0")
+    process = await asyncio.create_subprocess_exec(
+        *("sh", "-c", 'exec "$@" <&-', "sh", *command), cwd=ROOT, env=clean_environment(), stdout=PIPE, stderr=PIPE
+    )
+    async with asyncio.timeout(20):
+        await ready(process)
+        process.terminate()
+        _, why = await process.communicate()
+    assert (process.returncode, why) == (0, b"")
