@@ -4,6 +4,7 @@ Built by app. Stopping it in order is app's work too: health first, then the dra
 """
 
 import asyncio
+import logging
 from collections.abc import Callable, Coroutine, Sequence
 from typing import Any
 
@@ -50,6 +51,7 @@ class GrpcServer:
         self._credentials = credentials
         self._spawn = spawn
         self._connections: set[Connection] = set()
+        logging.getLogger("grpc._cython.cygrpc").addFilter(is_worth_logging)
         self._server = grpc.aio.server(options=OPTIONS)
         self.health = health.aio.HealthServicer()
         names = [service.full_name for service in service_descriptors()]
@@ -57,9 +59,7 @@ class GrpcServer:
         table = direct.handlers(methods, calls, credentials)
         table[gateway_service_pb2.DESCRIPTOR.services_by_name["GatewayService"].full_name]["Connect"] = (
             grpc.stream_stream_rpc_method_handler(
-                self._connect,
-                gateway_service_pb2.ConnectRequest.FromString,
-                gateway_service_pb2.ConnectResponse.SerializeToString,
+                self._connect, None, gateway_service_pb2.ConnectResponse.SerializeToString
             )
         )
         for service, handlers in table.items():
@@ -102,8 +102,8 @@ class GrpcServer:
         self._connections.add(connection)
 
         async def read() -> None:
-            async for request in requests:
-                connection.receive(request.channels)
+            async for data in requests:
+                connection.receive(direct.parsed(gateway_service_pb2.ConnectRequest, data).channels)
                 while connection.backlog > BACKLOG_ANSWERS:
                     collected.clear()
                     await collected.wait()
@@ -129,7 +129,14 @@ class GrpcServer:
             reader.cancel()
             connection.close()
             self._connections.discard(connection)
-            await asyncio.gather(reader, return_exceptions=True)
+            (failure,) = await asyncio.gather(reader, return_exceptions=True)
+        if isinstance(failure, GatewayError):
+            await direct.refuse(context, turn_event.error_message(failure))
+
+
+def is_worth_logging(record: logging.LogRecord) -> bool:
+    """False for a caller that went away while something was written to it: gRPC tells it as an error."""
+    return not (record.exc_info and isinstance(record.exc_info[1], grpc.aio.InternalError))
 
 
 def packed(batch: Sequence[Delivery]) -> gateway_service_pb2.ConnectResponse:
