@@ -65,7 +65,8 @@ class GrpcServer:
         for service, handlers in table.items():
             self._server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(service, handlers),))
         health_pb2_grpc.add_HealthServicer_to_server(self.health, self._server)
-        names += [health.SERVICE_NAME, reflection.SERVICE_NAME, REFLECTION_V1]
+        # Not REFLECTION_V1: its file is not at hand, and clients describe every service that is listed.
+        names += [health.SERVICE_NAME, reflection.SERVICE_NAME]
         _add_reflection(self._server, names)
 
     def listen(self, address: str) -> int:
