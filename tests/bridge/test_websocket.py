@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import gc
 import json
+import re
 import socket as sockets
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -81,6 +82,21 @@ async def test_first_known_subprotocol_is_taken(port: int) -> None:
     names = [websockets.Subprotocol(name) for name in ("chat", "agentspace.v1", "agentspace.v2")]
     async with connect(url(port), subprotocols=names) as ws:
         assert ws.subprotocol == "agentspace.v1"
+
+
+@pytest.mark.parametrize("lines", [["foo", "agentspace.v2"], ["agentspace.v2", "foo"], ["foo, agentspace.v2"]])
+async def test_the_subprotocol_is_named_whatever_line_it_came_in(port: int, lines: list[str]) -> None:
+    reader, writer = await asyncio.open_connection("127.0.0.1", port)
+    offers = "".join(f"Sec-WebSocket-Protocol: {line}\r\n" for line in lines)
+    writer.write(
+        f"GET /gateway HTTP/1.1\r\nHost: localhost\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n{offers}"
+        "Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\n\r\n".encode()
+    )
+    async with asyncio.timeout(5):
+        head = (await reader.readuntil(b"\r\n\r\n")).decode()
+    assert re.findall(r"(?im)^sec-websocket-protocol: (.*)\r$", head) == ["agentspace.v2"]
+    writer.close()
+    await writer.wait_closed()
 
 
 async def test_unknown_subprotocols_only_are_refused(port: int) -> None:
