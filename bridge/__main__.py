@@ -11,7 +11,7 @@ import stat
 import sys
 from collections.abc import Callable
 
-from bridge.app import serve
+from bridge.app import CertificateError, serve
 from bridge.calls import GrpcLink
 from bridge.config import Config, read_config
 from bridge.telemetry import set_up_logging
@@ -71,6 +71,8 @@ def main() -> None:
     try:
         with asyncio.Runner(loop_factory=event_loop()) as runner:
             runner.run(run(config))
+    except CertificateError as error:
+        sys.exit(f"the bridge cannot start: {error}")
     except OSError as error:
         sys.exit(f"the bridge cannot listen on {config.host}: {error.strerror or error}")
 
