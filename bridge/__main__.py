@@ -5,11 +5,13 @@ Prints one line of JSON on stdout when it is ready: {"event":"ready","port":N}.
 
 import asyncio
 import json
+import os
 import signal
+import stat
 import sys
 from collections.abc import Callable
 
-from bridge.app import serve
+from bridge.app import CertificateError, serve
 from bridge.calls import GrpcLink
 from bridge.config import Config, read_config
 from bridge.telemetry import set_up_logging
@@ -22,7 +24,8 @@ async def run(config: Config) -> None:
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
     if config.exit_with_stdin:
-        await loop.connect_read_pipe(lambda: EndOfInput(stop.set), sys.stdin)
+        # A copy: stdin itself is never closed.
+        await loop.connect_read_pipe(lambda: EndOfInput(stop.set), os.fdopen(os.dup(sys.stdin.fileno()), "rb", 0))
     async with serve(config, GrpcLink(config.gateway)) as port:
         sys.stdout.write(json.dumps({"event": "ready", "port": port}) + "\n")
         sys.stdout.flush()
@@ -40,6 +43,17 @@ class EndOfInput(asyncio.Protocol):
         self._ended()
 
 
+def check_stdin(*, watched: bool) -> None:
+    """Exit with status 2 where stdin shall be watched and has no end to wait for."""
+    if sys.stdin is None:
+        # It was closed, and the event loop would take its place: uvloop aborts when it closes a descriptor that low.
+        sys.stdin = os.fdopen(os.open(os.devnull, os.O_RDONLY))
+    mode = os.fstat(sys.stdin.fileno()).st_mode
+    if watched and not (stat.S_ISFIFO(mode) or stat.S_ISSOCK(mode) or sys.stdin.isatty()):
+        sys.stderr.write("error: --exit-with-stdin: stdin is no pipe, socket or terminal\n")
+        sys.exit(2)
+
+
 def event_loop() -> Callable[[], asyncio.AbstractEventLoop]:
     """Give uvloop's event loop where it is installed, else asyncio's."""
     try:
@@ -52,10 +66,13 @@ def event_loop() -> Callable[[], asyncio.AbstractEventLoop]:
 def main() -> None:
     """Read the settings and run."""
     config = read_config()
+    check_stdin(watched=config.exit_with_stdin)
     set_up_logging()
     try:
         with asyncio.Runner(loop_factory=event_loop()) as runner:
             runner.run(run(config))
+    except CertificateError as error:
+        sys.exit(f"the bridge cannot start: {error}")
     except OSError as error:
         sys.exit(f"the bridge cannot listen on {config.host}: {error.strerror or error}")
 

@@ -35,6 +35,10 @@ STOP_SECONDS = 1.0
 """How long plain requests may still run when the bridge stops."""
 
 
+class CertificateError(Exception):
+    """The certificate or its key cannot be used."""
+
+
 class HeadTimer:
     """Drops connections whose first request does not arrive in time; aiohttp itself would wait for ever."""
 
@@ -66,7 +70,7 @@ async def serve(
     """Run the bridge while the context lasts; gives the port it listens on.
 
     head_seconds: see HEAD_SECONDS. link_seconds: how long to wait for the gateway before the port is given. The link
-    is run but not made or closed here. Raises OSError when none of the ports is free.
+    is run but not made or closed here. Raises OSError when none of the ports is free, CertificateError.
     """
     codecs = {level: Codec(level) for level in (1, 2)}
     channels = Channels(link, codecs.values())
@@ -101,7 +105,11 @@ async def _listen(config: Config, runner: web.AppRunner, timer: HeadTimer) -> as
     tls = None
     if config.certificate is not None:
         tls = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
-        tls.load_cert_chain(config.certificate, config.private_key)
+        try:
+            tls.load_cert_chain(config.certificate, config.private_key)
+        except OSError as error:
+            names = f"the certificate {config.certificate} with the key {config.private_key}"
+            raise CertificateError(f"{names} cannot be used: {error.strerror or error}") from error
 
     def connection() -> asyncio.BaseProtocol:
         assert runner.server is not None

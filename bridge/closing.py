@@ -43,4 +43,5 @@ TABLE = (
     TRY_LATER,
     UNAUTHENTICATED,
 )
-"""All of them by code. 1000 and 1001 also come from clients; 1006 is never sent, only seen."""
+"""All of them by code. 1000 and 1001 also come from clients; 1006 is never sent, only seen. 1002, 1007 and 1009 are
+aiohttp's own, which sends them without a reason."""

@@ -100,11 +100,17 @@ class Codec:
 
 
 def _second_opinion(text: str | bytes) -> Any:
-    """Read what orjson refuses: the standard parser takes lone surrogates, so that the answer can name their field."""
+    """Read what orjson refuses: the standard parser takes lone surrogates, so that the answer can name their field, and
+    numbers of any length."""
     try:
-        return json.loads(text, parse_constant=_refuse_constant)
+        return json.loads(text, parse_int=_integer, parse_constant=_refuse_constant)
     except (ValueError, RecursionError):
         raise FrameError("", "a JSON object", message="the frame is not valid JSON") from None
+
+
+def _integer(digits: str) -> int:
+    # Python reads no more than some thousands of digits; with a thousand a number is as much out of every range.
+    return int(digits[:1000])
 
 
 def _refuse_constant(name: str) -> NoReturn:

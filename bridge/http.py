@@ -48,15 +48,18 @@ class Routes:
 
     @web.middleware
     async def guarded(self, request: web.Request, handler: Handler) -> web.StreamResponse:
-        """Let through only who may: 403 for a foreign Host or Origin, 401 for a bad or missing token."""
+        """Let through only who may: 403 for a foreign Host or Origin, 401 without a good token where it is needed."""
         refusal = self._rules.refusal(request.headers)
         if refusal:
             return problem(403, "FORBIDDEN", refusal)
+        if request.path == "/health":
+            # Without authentication: whatever a probe sends along.
+            return await handler(request)
         try:
             request[TOKEN] = guard.bearer(request.headers)
         except guard.TokenError:
             return unauthenticated("the Authorization header holds no bearer token")
-        if not guard.is_local(_peer(request), request.headers) and request.path != "/health":
+        if not guard.is_local(_peer(request), request.headers):
             if not request[TOKEN]:
                 return unauthenticated("a bearer token is needed")
             try:

@@ -154,6 +154,9 @@ class Sockets:
             timeout=CLOSE_SECONDS,
             compress=False,
         )
+        if name:
+            # aiohttp looks for it in the first line of offers only.
+            ws.headers["Sec-WebSocket-Protocol"] = name
         writer = await ws.prepare(request)
         if request.transport is None:
             return ws

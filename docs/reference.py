@@ -178,7 +178,8 @@ def example(member: FieldDescriptor, frame: type[ClientFrame] | type[ServerFrame
     body.SetInParent()
     if frame is ServerFrame:
         samples(body)
-        text = Codec(2).encode(body, "1")
+        # The server says hello before it is asked anything.
+        text = Codec(2).encode(body, "" if member.name == "hello" else "1")
         assert text is not None
         return json.dumps(json.loads(text), ensure_ascii=False)
     type_ = member.GetOptions().Extensions[annotations_pb2.frame].type
@@ -225,9 +226,12 @@ def reference() -> str:
         name = value.name.removeprefix("ERROR_REASON_")
         code = grpc_code(value.number).name
         parts.append(f"| `{name}` | `{code}` | `{option.level_1_code}` | {retry} | {meaning} |\n")
-    parts.append("\n## Close codes\n\n| Code | Reason | Connect again |\n|---|---|---|\n")
+    parts.append("\n## Close codes\n\n| Code | Meaning | Connect again |\n|---|---|---|\n")
     parts += [f"| {it.code} | {it.reason} | {'yes' if it.reconnect else 'no'} |\n" for it in closing.TABLE]
-    parts.append("\n1000 and 1001 also come from clients; 1006 is never sent, only seen.\n")
+    parts.append(
+        "\nWith 1003, 1011, 1012, 1013 and 4401 the close frame's reason is the meaning; 1002, 1007 and 1009 come\n"
+    )
+    parts.append("without a reason. 1000 and 1001 also come from clients; 1006 is never sent, only seen.\n")
     return "".join(parts)
 
 

@@ -6,7 +6,9 @@ Prints one line of JSON on stdout when it is ready: {"event":"ready","grpcPort":
 import asyncio
 import gc
 import json
+import os
 import signal
+import stat
 import sys
 from collections.abc import Callable
 
@@ -24,15 +26,30 @@ async def run(config: Config) -> None:
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
     if config.exit_with_stdin:
-        await loop.connect_read_pipe(lambda: EndOfInput(stop.set), sys.stdin)
+        # A copy: stdin itself is never closed.
+        await loop.connect_read_pipe(lambda: EndOfInput(stop.set), os.fdopen(os.dup(sys.stdin.fileno()), "rb", 0))
     app = App(config)
-    await app.start()
+    if not await started(app, stop):
+        return
     settle()
     sys.stdout.write(json.dumps({"event": "ready", "grpcPort": app.grpc_port}) + "\n")
     sys.stdout.flush()
     await stop.wait()
     await app.drain()
     await app.close()
+
+
+async def started(app: App, stop: asyncio.Event) -> bool:
+    """Start the app; False when it was told to stop before it had."""
+    starting, stopping = asyncio.ensure_future(app.start()), asyncio.ensure_future(stop.wait())
+    await asyncio.wait((starting, stopping), return_when=asyncio.FIRST_COMPLETED)
+    for task in (starting, stopping):
+        task.cancel()
+    await asyncio.wait((starting, stopping))
+    if starting.cancelled():
+        return False
+    starting.result()
+    return True
 
 
 class EndOfInput(asyncio.Protocol):
@@ -44,6 +61,17 @@ class EndOfInput(asyncio.Protocol):
     def connection_lost(self, error: Exception | None) -> None:
         """The other end is closed."""
         self._ended()
+
+
+def check_stdin(*, watched: bool) -> None:
+    """Exit with status 2 where stdin shall be watched and has no end to wait for."""
+    if sys.stdin is None:
+        # It was closed, and the event loop would take its place: uvloop aborts when it closes a descriptor that low.
+        sys.stdin = os.fdopen(os.open(os.devnull, os.O_RDONLY))
+    mode = os.fstat(sys.stdin.fileno()).st_mode
+    if watched and not (stat.S_ISFIFO(mode) or stat.S_ISSOCK(mode) or sys.stdin.isatty()):
+        sys.stderr.write("error: --exit-with-stdin: stdin is no pipe, socket or terminal\n")
+        sys.exit(2)
 
 
 def event_loop() -> Callable[[], asyncio.AbstractEventLoop]:
@@ -76,6 +104,7 @@ def settle() -> None:
 def main() -> None:
     """Read the settings and run."""
     config = read_config()
+    check_stdin(watched=config.exit_with_stdin)
     set_up_logging()
     let_threads_in()
     try:

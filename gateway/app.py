@@ -5,6 +5,7 @@ import asyncio
 import logging
 import os
 import secrets
+import stat
 from collections.abc import Coroutine
 from contextlib import AsyncExitStack, suppress
 from importlib.metadata import PackageNotFoundError, version
@@ -65,13 +66,14 @@ class App:
         self._config = config
         self._tasks: set[asyncio.Task[Any]] = set()
         self._background: list[asyncio.Task[Any]] = []
+        self._opened = AsyncExitStack()
         self.grpc_port = 0
 
     async def start(self) -> None:
-        """Open the home, bring unfinished turns to an end, serve.
+        """Open the home, take the addresses, bring unfinished turns to an end, serve.
 
-        Raises storage's DatabaseRefusedError when the database can't be used, OSError when the home or an address
-        can't.
+        May be cancelled: what was opened is closed again. Raises storage's DatabaseRefusedError when the database
+        can't be used, OSError when the home can't, RuntimeError when an address can't.
         """
         async with AsyncExitStack() as opened:
             # If one part fails, those before it are closed again.
@@ -169,21 +171,29 @@ class App:
             ids=ids,
             observe=metrics.turn_ended,
         )
-        found = await recover()
-        if found:
-            _logger.info("recovered unfinished turns", extra={"turns": found})
-        pulse = Pulse(live, run, cancel, config.limits, clock, self.spawn)
-        self._background = [asyncio.create_task(checkpoints.run()), asyncio.create_task(pulse.run())]
         self._server = GrpcServer(self.methods, self.calls, self.credentials, self.spawn)
         opened.push_async_callback(self._server.stop, STOP_SECONDS)
+        # Before recovery, which lets waiting turns run: a start that fails must cost none of them.
         self.grpc_port = self._server.listen(f"{_bracketed(config.host)}:{config.grpc_port}")
         if config.socket is not None:
-            config.socket.unlink(missing_ok=True)
-            opened.callback(config.socket.unlink, missing_ok=True)
+            if not remove_socket(config.socket):
+                raise RuntimeError(f"{config.socket} is there and no socket; remove it, or choose another --socket")
+            opened.callback(remove_socket, config.socket)
             self._server.listen(f"unix:{config.socket}")
-        await self._server.start()
-        if config.socket is not None:
             config.socket.chmod(0o600)
+        recovering = self.spawn(recover())
+        try:
+            if found := await asyncio.shield(recovering):
+                _logger.info("recovered unfinished turns", extra={"turns": found})
+            pulse = Pulse(live, run, cancel, config.limits, clock, self.spawn)
+            self._background = [asyncio.create_task(checkpoints.run()), asyncio.create_task(pulse.run())]
+            await self._server.start()
+        except BaseException:
+            # What runs already may end; what waits stays waiting for the next start.
+            run.draining = True
+            await asyncio.wait([recovering])
+            await self.drain()
+            raise
 
     async def drain(self) -> None:
         """Take no new work, let running turns end for the drain time, keep the rest as interrupted."""
@@ -204,7 +214,7 @@ class App:
             await _all_ended(running, STOP_SECONDS)
 
     async def close(self) -> None:
-        """End all calls and close everything. Call `drain` first."""
+        """End all calls and close everything. Call `drain` first, if it has started."""
         await self._opened.aclose()
 
     async def _end_tasks(self) -> None:
@@ -228,6 +238,17 @@ async def _all_ended(actives: list[ActiveTurn], seconds: float) -> None:
                 await active.ended.wait()
     except TimeoutError:
         pass
+
+
+def remove_socket(path: Path) -> bool:
+    """Remove a socket, such as one that was left behind. False: what is there is none, and stays."""
+    try:
+        if not stat.S_ISSOCK(path.lstat().st_mode):
+            return False
+        path.unlink()
+    except FileNotFoundError:
+        pass
+    return True
 
 
 def operator_token(path: Path) -> str:

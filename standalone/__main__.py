@@ -5,14 +5,16 @@ Prints one line of JSON on stdout when it is ready: {"event":"ready","port":N,"g
 
 import asyncio
 import json
+import os
 import signal
 import sys
+from contextlib import AsyncExitStack
 from dataclasses import replace
 
 from bridge.app import serve
 from bridge.config import Config as BridgeConfig
 from bridge.config import read_config as read_bridge_config
-from gateway.__main__ import EndOfInput, event_loop, let_threads_in, settle
+from gateway.__main__ import EndOfInput, check_stdin, event_loop, let_threads_in, settle, started
 from gateway.app import App
 from gateway.config import Config as GatewayConfig
 from gateway.config import Flags
@@ -30,21 +32,25 @@ async def run(gateway: GatewayConfig, bridge: BridgeConfig) -> None:
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
     if gateway.exit_with_stdin:
-        await loop.connect_read_pipe(lambda: EndOfInput(stop.set), sys.stdin)
+        # A copy: stdin itself is never closed.
+        await loop.connect_read_pipe(lambda: EndOfInput(stop.set), os.fdopen(os.dup(sys.stdin.fileno()), "rb", 0))
     app = App(gateway)
-    await app.start()
-    try:
-        link = DirectLink(app)
-        async with serve(bridge, link) as port:
-            settle()
-            sys.stdout.write(json.dumps({"event": "ready", "port": port, "grpcPort": app.grpc_port}) + "\n")
-            sys.stdout.flush()
-            await stop.wait()
-            await app.drain()
-            # The turns' ends go out before the sockets are closed.
-            link.flush()
-    finally:
-        await app.close()
+    link = DirectLink(app)
+    async with AsyncExitStack() as opened:
+        opened.push_async_callback(app.close)
+        # Before the gateway, whose start lets waiting turns run: a port that is taken must cost none of them.
+        port = await opened.enter_async_context(serve(bridge, link, link_seconds=0))
+        if not await started(app, stop):
+            return
+        link.open()
+        await link.opened()
+        settle()
+        sys.stdout.write(json.dumps({"event": "ready", "port": port, "grpcPort": app.grpc_port}) + "\n")
+        sys.stdout.flush()
+        await stop.wait()
+        await app.drain()
+        # The turns' ends go out before the sockets are closed.
+        link.flush()
 
 
 def read_configs(arguments: list[str]) -> tuple[GatewayConfig, BridgeConfig]:
@@ -76,6 +82,7 @@ def _chosen(given: dict[str, str | bool | None], *names: str) -> list[str]:
 def main() -> None:
     """Read the settings and run."""
     gateway, bridge = read_configs(sys.argv[1:])
+    check_stdin(watched=gateway.exit_with_stdin)
     set_up_logging()
     let_threads_in()
     try:

@@ -24,6 +24,7 @@ from bridge.link import LinkError, Receiver
 from gateway.app import App
 from gateway.domain.error import GatewayError
 from gateway.rpc.connect import Connection
+from gateway.rpc.methods import Method
 from gateway.rpc.pace import Pace
 
 FLUSH_SECONDS = 0.002
@@ -31,27 +32,34 @@ FLUSH_SECONDS = 0.002
 
 
 class DirectLink:
-    """Talks to `app`, which must have started before `run`."""
+    """Talks to `app`, from `open` on."""
 
     def __init__(self, app: App) -> None:
         self._app = app
-        self._methods = {method.name: method for method in app.methods}
+        self._methods: dict[str, Method] = {}
         self._connection: Connection | None = None
         self._receiver: Receiver | None = None
         self._pace = Pace(FLUSH_SECONDS)
+        self._started = asyncio.Event()
         self._opened = asyncio.Event()
+
+    def open(self) -> None:
+        """Say that the app has started."""
+        self._started.set()
 
     @property
     def connected(self) -> bool:
-        """While `run` runs."""
+        """While `run` runs, after `open`."""
         return self._connection is not None
 
     async def opened(self) -> None:
-        """Wait until `run` runs."""
+        """Wait until it is connected."""
         await self._opened.wait()
 
     async def run(self, receiver: Receiver) -> None:
         """Serve the bridge's channels until cancelled."""
+        await self._started.wait()
+        self._methods = {method.name: method for method in self._app.methods}
         self._receiver = receiver
         self._connection = Connection(
             self._app.methods,
@@ -125,6 +133,8 @@ class DirectLink:
         return response.key
 
     async def _call(self, method: str, request: Message, token: str) -> Message:
+        if self._connection is None:
+            raise LinkError("GATEWAY_UNREACHABLE", "the gateway is not running yet, or no more")
         try:
             caller = self._app.credentials.identify(token, vouched=True)
             calls = self._app.calls

@@ -629,7 +629,7 @@ class SessionSnapshot(_message.Message):
     seq: _builtins.int
     """The last event the snapshot contains."""
     truncated: _builtins.bool
-    """There are older messages; list them with ListMessages."""
+    """There are older messages; list them with ListMessages, in JSON with session.history."""
     @_builtins.property
     def messages(self) -> _containers.RepeatedCompositeFieldContainer[_message_pb2.Message]:
         """The newest messages, oldest first; at most 100. An unfinished answer is not among them."""

@@ -18,7 +18,9 @@ const contract = loader.loadSync("agentspace/v1/chat_service.proto", {
   oneofs: true,
 });
 const { ChatService } = grpc.loadPackageDefinition(contract).agentspace.v1;
-const chat = new ChatService(target, grpc.credentials.createInsecure());
+// A long answer may be larger than the 4 MiB that a client takes by default.
+const options = { "grpc.max_receive_message_length": 64 * 1024 * 1024 };
+const chat = new ChatService(target, grpc.credentials.createInsecure(), options);
 
 // A google.rpc.Status, and the ErrorInfo in its details.
 const status = loader.fromJSON({

@@ -3,21 +3,22 @@ gives."""
 
 import asyncio
 from collections.abc import Callable
-from typing import Any
+from typing import Any, TypeVar
 
 import grpc
-from google.protobuf.message import Message
+from google.protobuf.message import DecodeError, Message
 from grpc_status import rpc_status
 
 from agentspace.v1 import error_pb2
 from gateway.domain import turn_event
 from gateway.domain.access import Credentials, Principal
-from gateway.domain.error import GatewayError
+from gateway.domain.error import GatewayError, invalid
 from gateway.rpc.methods import Calls, Method, members_by_type
 from gateway.rpc.status import rich_status
 
 TAKE_CHARACTERS = 64 * 1024
 
+T = TypeVar("T", bound=Message)
 Context = grpc.aio.ServicerContext[Any, Any]
 
 
@@ -35,28 +36,38 @@ async def refuse(context: Context, error: error_pb2.Error) -> None:
     await context.abort_with_status(rpc_status.to_status(rich_status(error)))
 
 
+def parsed(kind: type[T], data: bytes) -> T:
+    """The request. Raises INVALID_MESSAGE; gRPC itself would answer UNKNOWN and log a traceback."""
+    try:
+        return kind.FromString(data)
+    except DecodeError:
+        raise invalid("request", f"a well-formed {kind.DESCRIPTOR.name}") from None
+
+
 def handlers(
     methods: list[Method], calls: Calls, credentials: Credentials
 ) -> "dict[str, dict[str, grpc.RpcMethodHandler[Any, Any]]]":
     """By service and method name."""
     table: dict[str, dict[str, grpc.RpcMethodHandler[Any, Any]]] = {}
     for method in methods:
+        handler: grpc.RpcMethodHandler[Any, Any]
         if method.stream is not None:
             handler = grpc.unary_stream_rpc_method_handler(
-                _stream(method, calls, credentials), method.request.FromString, method.response.SerializeToString
+                _stream(method, calls, credentials), None, method.response.SerializeToString
             )
         else:
             handler = grpc.unary_unary_rpc_method_handler(
-                _unary(method, calls, credentials), method.request.FromString, method.response.SerializeToString
+                _unary(method, calls, credentials), None, method.response.SerializeToString
             )
         table.setdefault(method.service, {})[method.name] = handler
     return table
 
 
-def _unary(method: Method, calls: Calls, credentials: Credentials) -> Callable[[Message, Context], Any]:
-    async def handle(request: Message, context: Context) -> Message | None:
+def _unary(method: Method, calls: Calls, credentials: Credentials) -> Callable[[bytes, Context], Any]:
+    async def handle(data: bytes, context: Context) -> Message | None:
         try:
-            call = calls.unary(method, request, caller(context, credentials))
+            who = caller(context, credentials)
+            call = calls.unary(method, parsed(method.request, data), who)
             return await (call if method.safe else calls.owned(call))
         except GatewayError as error:
             await refuse(context, turn_event.error_message(error))
@@ -65,14 +76,15 @@ def _unary(method: Method, calls: Calls, credentials: Credentials) -> Callable[[
     return handle
 
 
-def _stream(method: Method, calls: Calls, credentials: Credentials) -> Callable[[Message, Context], Any]:
+def _stream(method: Method, calls: Calls, credentials: Credentials) -> Callable[[bytes, Context], Any]:
     member = members_by_type(method.response, "event")
     response = method.response
 
-    async def handle(request: Message, context: Context) -> None:
+    async def handle(data: bytes, context: Context) -> None:
         ready = asyncio.Event()
         try:
-            feed = await calls.owned(calls.stream(method, request, caller(context, credentials), ready.set))
+            who = caller(context, credentials)
+            feed = await calls.owned(calls.stream(method, parsed(method.request, data), who, ready.set))
         except GatewayError as error:
             await refuse(context, turn_event.error_message(error))
             return

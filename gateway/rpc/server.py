@@ -4,6 +4,7 @@ Built by app. Stopping it in order is app's work too: health first, then the dra
 """
 
 import asyncio
+import logging
 from collections.abc import Callable, Coroutine, Sequence
 from typing import Any
 
@@ -50,6 +51,7 @@ class GrpcServer:
         self._credentials = credentials
         self._spawn = spawn
         self._connections: set[Connection] = set()
+        logging.getLogger("grpc._cython.cygrpc").addFilter(is_worth_logging)
         self._server = grpc.aio.server(options=OPTIONS)
         self.health = health.aio.HealthServicer()
         names = [service.full_name for service in service_descriptors()]
@@ -57,15 +59,14 @@ class GrpcServer:
         table = direct.handlers(methods, calls, credentials)
         table[gateway_service_pb2.DESCRIPTOR.services_by_name["GatewayService"].full_name]["Connect"] = (
             grpc.stream_stream_rpc_method_handler(
-                self._connect,
-                gateway_service_pb2.ConnectRequest.FromString,
-                gateway_service_pb2.ConnectResponse.SerializeToString,
+                self._connect, None, gateway_service_pb2.ConnectResponse.SerializeToString
             )
         )
         for service, handlers in table.items():
             self._server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(service, handlers),))
         health_pb2_grpc.add_HealthServicer_to_server(self.health, self._server)
-        names += [health.SERVICE_NAME, reflection.SERVICE_NAME, REFLECTION_V1]
+        # Not REFLECTION_V1: its file is not at hand, and clients describe every service that is listed.
+        names += [health.SERVICE_NAME, reflection.SERVICE_NAME]
         _add_reflection(self._server, names)
 
     def listen(self, address: str) -> int:
@@ -102,8 +103,8 @@ class GrpcServer:
         self._connections.add(connection)
 
         async def read() -> None:
-            async for request in requests:
-                connection.receive(request.channels)
+            async for data in requests:
+                connection.receive(direct.parsed(gateway_service_pb2.ConnectRequest, data).channels)
                 while connection.backlog > BACKLOG_ANSWERS:
                     collected.clear()
                     await collected.wait()
@@ -129,7 +130,16 @@ class GrpcServer:
             reader.cancel()
             connection.close()
             self._connections.discard(connection)
-            await asyncio.gather(reader, return_exceptions=True)
+            (failure,) = await asyncio.gather(reader, return_exceptions=True)
+        if isinstance(failure, GatewayError):
+            await direct.refuse(context, turn_event.error_message(failure))
+        if isinstance(failure, Exception) and not isinstance(failure, grpc.aio.BaseError):
+            raise failure
+
+
+def is_worth_logging(record: logging.LogRecord) -> bool:
+    """False for a caller that went away while something was written to it: gRPC tells it as an error."""
+    return not (record.exc_info and isinstance(record.exc_info[1], grpc.aio.InternalError))
 
 
 def packed(batch: Sequence[Delivery]) -> gateway_service_pb2.ConnectResponse:

@@ -51,6 +51,22 @@ async def test_tls(gateway: CannedGateway, socket_path: Path, tmp_path: Path) ->
             assert ok.status == 200
 
 
+async def test_a_certificate_that_cannot_be_used_is_named(tmp_path: Path) -> None:
+    broken = tmp_path / "broken.pem"
+    broken.write_text("no certificate")
+    for certificate in ("nope.pem", str(broken)):
+        process = await asyncio.create_subprocess_exec(
+            *(sys.executable, "-m", "bridge", "--port", "0", "--tls-cert", certificate, "--tls-key", "k.pem"),
+            stderr=asyncio.subprocess.PIPE,
+        )
+        async with asyncio.timeout(20):
+            _, why = await process.communicate()
+        assert process.returncode == 1
+        said = f"the bridge cannot start: the certificate {certificate} with the key k.pem cannot be used: "
+        assert why.decode().startswith(said)
+        assert why.count(b"\n") == 1
+
+
 async def test_head_timer_spares_those_who_asked(gateway: CannedGateway, socket_path: Path) -> None:
     async with running_bridge(config(socket_path)) as port, connect(f"ws://127.0.0.1:{port}/gateway") as ws:
         reader, writer = await asyncio.open_connection("127.0.0.1", port)

@@ -43,7 +43,7 @@ def test_frame_without_fields_keeps_its_body() -> None:
         ("{", "", "", "not valid JSON"),
         ("[" * 30_000, "", "", "not valid JSON"),
         ('{"id":"a","x":' + "[" * 30_000 + "]" * 30_000 + "}", "", "", "not valid JSON"),
-        ("9" * 5000, "", "", "not valid JSON"),
+        ("9" * 5000, "", "", "must be a JSON object"),
         ('{"id":"a","type":"session.list","x":NaN}', "", "", "not valid JSON"),
         ("[]", "", "", "must be a JSON object"),
         ("3", "", "", "must be a JSON object"),
@@ -134,6 +134,15 @@ def test_last_of_duplicate_keys_wins() -> None:
 
 def test_lone_surrogate_in_an_ignored_field_is_ignored() -> None:
     assert V1.decode('{"id":"a","type":"session.list","x":"\\ud800"}').id == "a"
+
+
+@pytest.mark.parametrize("sign", ["", "-"])
+def test_an_integer_of_any_length_is_json(sign: str) -> None:
+    number = sign + "9" * 5000
+    assert V1.decode(f'{{"id":"a","type":"session.list","x":{number}}}').id == "a"
+    error = refused(V2, f'{{"id":"a","type":"session.list","pageSize":{number}}}')
+    assert (error.field, error.expected) == ("pageSize", f"an integer from {-(2**31)} to {2**31 - 1}")
+    assert refused(V1, f'{{"id":{number},"type":"session.list"}}').field == "id"
 
 
 def test_recipients_share_a_tail() -> None:

@@ -122,6 +122,11 @@ async def test_peer_behind_a_proxy_may_ask_for_health(client: aiohttp.ClientSess
     assert (await get(client, "/health", {"X-Forwarded-For": "10.0.0.1"}))[0] == 200
 
 
+@pytest.mark.parametrize("value", ["Basic b3BlcmF0b3I=", "Bearer ", "Bearer wrong", "nonsense"])
+async def test_health_needs_no_authentication(client: aiohttp.ClientSession, value: str) -> None:
+    assert (await get(client, "/health", {"Authorization": value}))[0] == 200
+
+
 async def test_inspector_page_takes_from_nowhere_else(client: aiohttp.ClientSession) -> None:
     for path, kind in (("/", "text/html"), ("/inspector.js", "text/javascript")):
         async with client.get(path) as response:

@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import gc
 import json
+import re
 import socket as sockets
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -83,6 +84,21 @@ async def test_first_known_subprotocol_is_taken(port: int) -> None:
         assert ws.subprotocol == "agentspace.v1"
 
 
+@pytest.mark.parametrize("lines", [["foo", "agentspace.v2"], ["agentspace.v2", "foo"], ["foo, agentspace.v2"]])
+async def test_the_subprotocol_is_named_whatever_line_it_came_in(port: int, lines: list[str]) -> None:
+    reader, writer = await asyncio.open_connection("127.0.0.1", port)
+    offers = "".join(f"Sec-WebSocket-Protocol: {line}\r\n" for line in lines)
+    writer.write(
+        f"GET /gateway HTTP/1.1\r\nHost: localhost\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n{offers}"
+        "Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\n\r\n".encode()
+    )
+    async with asyncio.timeout(5):
+        head = (await reader.readuntil(b"\r\n\r\n")).decode()
+    assert re.findall(r"(?im)^sec-websocket-protocol: (.*)\r$", head) == ["agentspace.v2"]
+    writer.close()
+    await writer.wait_closed()
+
+
 async def test_unknown_subprotocols_only_are_refused(port: int) -> None:
     with pytest.raises(websockets.InvalidStatus) as caught:
         await connect(url(port), subprotocols=[websockets.Subprotocol("agentspace.v3")])
@@ -113,13 +129,13 @@ async def test_one_mebibyte_is_taken_and_one_byte_more_is_not(v1: ClientConnecti
     await v1.send(head + "x" * (MAX_FRAME_BYTES - len(head) - 2) + '"}')
     assert (await receive(v1))["requestId"] == "a"
     await v1.send(head + "x" * (MAX_FRAME_BYTES - len(head) - 1) + '"}')
-    assert (await closed(v1))[0] == 1009
+    assert await closed(v1) == (1009, "")
 
 
 async def test_fragments_count_together(v1: ClientConnection) -> None:
     with contextlib.suppress(websockets.ConnectionClosed):
         await v1.send(["x" * 600_000, "x" * 600_000])
-    assert (await closed(v1))[0] == 1009
+    assert await closed(v1) == (1009, "")
 
 
 async def test_binary_is_closed_1003(v1: ClientConnection) -> None:
@@ -129,7 +145,7 @@ async def test_binary_is_closed_1003(v1: ClientConnection) -> None:
 
 async def test_invalid_utf8_is_closed_1007(v1: ClientConnection) -> None:
     await v1.send(b"\xff\xfe", text=True)
-    assert (await closed(v1))[0] == 1007
+    assert await closed(v1) == (1007, "")
 
 
 async def test_channel_closed_by_the_gateway_closes_the_socket(v1: ClientConnection, gateway: CannedGateway) -> None:

@@ -77,6 +77,7 @@ def test_every_example_is_json_and_every_client_frame_is_taken() -> None:
 
 def test_the_examples_could_have_happened() -> None:
     frames = {frame["type"]: frame for frame in map(json.loads, code(PROTOCOL, "json"))}
+    assert [kind for kind, frame in frames.items() if not frame.keys() & {"id", "requestId"}] == ["hello"]
     ends = [frames["chat.stream.end"], frames["turn.get"]["turn"]]
     assert [end["state"] for end in ends] == ["completed", "completed"]
     assert re.fullmatch(r"\d{4}-\d\d-\d\d", ends[0]["cost"]["priceVersion"])

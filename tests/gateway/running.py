@@ -161,3 +161,23 @@ class Peer:
 
     def _send(self, request: ChannelRequest) -> None:
         self.connection.receive([request])
+
+
+async def waiting(home: Path) -> str:
+    """Leave a turn in the home that waits for the next start and takes a while; gives its id."""
+    async with running(config(home)) as app:
+        peer = Peer(app)
+        peer.open(1)
+        peer.say(1, "a", chat_send={"content": "x", "model": "scripted/fail?with=hang"})
+        session = (await peer.answer(1, "a", "chat_accepted")).session_id
+        send = {"content": "x", "model": "scripted/count?n=20&delay=10ms", "on_busy": "ON_BUSY_QUEUE"}
+        peer.say(1, "b", chat_send={"session_id": session, **send})
+        return str((await peer.answer(1, "b", "chat_accepted")).turn_id)
+
+
+async def ended(app: App, turn_id: str) -> int:
+    """The state in which a turn ends."""
+    peer = Peer(app)
+    peer.open(1)
+    peer.say(1, "a", turn_wait={"turn_id": turn_id})
+    return int((await peer.answer(1, "a", "turn_wait")).turn.state)

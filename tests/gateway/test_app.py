@@ -1,7 +1,10 @@
 """app.py: what a start makes, what a drain lets end, and what a close leaves behind."""
 
 import asyncio
+import itertools
+import os
 import signal
+import socket
 import sqlite3
 import sys
 from asyncio.subprocess import PIPE
@@ -11,10 +14,11 @@ from typing import Any
 import pytest
 
 from agentspace.v1 import turn_pb2
+from gateway.__main__ import run as serve_until_told
 from gateway.app import App, operator_token, product_version
 from gateway.storage.database import Database
 from tests.fixtures.stack import ROOT, clean_environment
-from tests.gateway.running import Peer, config, running, token
+from tests.gateway.running import Peer, config, ended, running, token, waiting
 
 HANG = "scripted/fail?with=hang"
 
@@ -63,9 +67,28 @@ def test_a_token_that_was_never_written_is_made_again(tmp_path: Path) -> None:
 
 async def test_a_socket_file_left_behind_is_replaced(home: Path) -> None:
     home.mkdir()
-    (home / "gateway.sock").touch()
+    path = home / "gateway.sock"
+    with socket.socket(socket.AF_UNIX) as left:
+        left.bind(str(path))
     async with running(config(home)):
-        assert (home / "gateway.sock").is_socket()
+        _, writer = await asyncio.open_unix_connection(path)
+        writer.close()
+        await writer.wait_closed()
+    assert not path.exists()
+
+
+async def test_a_file_that_is_no_socket_is_left_alone(home: Path) -> None:
+    home.mkdir()
+    notes = home / "notes.txt"
+    notes.write_text("mine")
+    with pytest.raises(RuntimeError, match=r"notes\.txt is there and no socket"):
+        await App(config(home, "--socket", str(notes))).start()
+    assert notes.read_text() == "mine"
+    async with running(config(home)):
+        # Whoever puts something else there meanwhile keeps it too.
+        (home / "gateway.sock").unlink()
+        (home / "gateway.sock").write_text("mine")
+    assert (home / "gateway.sock").read_text() == "mine"
 
 
 async def test_drain_lets_a_turn_end(home: Path) -> None:
@@ -137,6 +160,55 @@ async def test_a_taken_port_refuses_the_start_and_leaves_nothing_open(home: Path
     # The other home's database is free again.
     async with running(config(home.with_name("other"))):
         pass
+
+
+async def test_a_start_that_fails_costs_no_waiting_turn(home: Path) -> None:
+    turn_id = await waiting(home)
+    with socket.create_server(("127.0.0.1", 0)) as taken, pytest.raises(RuntimeError):
+        await App(config(home, "--grpc-port", str(taken.getsockname()[1]))).start()
+    async with running(config(home, AGENTSPACE_DRAIN_SECONDS="20")) as app:
+        assert await ended(app, turn_id) == turn_pb2.TURN_STATE_COMPLETED
+
+
+@pytest.mark.parametrize("nth", [1, 2])
+async def test_a_start_that_is_cancelled_costs_no_waiting_turn(
+    home: Path, monkeypatch: pytest.MonkeyPatch, nth: int
+) -> None:
+    turn_id = await waiting(home)
+    stored, go, write, count = asyncio.Event(), asyncio.Event(), Database.write, itertools.count(1)
+
+    async def slow(store: Database, work: Any) -> Any:
+        result = await write(store, work)
+        if next(count) == nth:
+            stored.set()
+            await go.wait()
+        return result
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Database, "write", slow)
+        starting = asyncio.create_task(App(config(home, AGENTSPACE_DRAIN_SECONDS="20")).start())
+        await stored.wait()
+        starting.cancel()
+        go.set()
+        with pytest.raises(asyncio.CancelledError):
+            await starting
+    async with running(config(home, AGENTSPACE_DRAIN_SECONDS="20")) as app:
+        assert await ended(app, turn_id) == turn_pb2.TURN_STATE_COMPLETED
+
+
+async def test_a_stop_ends_the_start(home: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    await waiting(home)
+    with sqlite3.connect(home / "agentspace.db", isolation_level=None) as database:
+        # Nobody else can write: a start takes seconds, and fails then.
+        database.execute("BEGIN IMMEDIATE")
+        serving = asyncio.create_task(serve_until_told(config(home)))
+        await asyncio.sleep(0)
+        os.kill(os.getpid(), signal.SIGTERM)
+        async with asyncio.timeout(2):
+            await serving
+        database.execute("ROLLBACK")
+    database.close()
+    assert capsys.readouterr().out == ""
 
 
 def test_version_is_a_version() -> None:

@@ -61,7 +61,7 @@ async def test_list(app: App) -> None:
     assert code == 0
     listed = set(out.split())
     assert listed >= {f"agentspace.v1.{name}Service" for name in SERVICES}
-    assert listed >= {"grpc.health.v1.Health", "grpc.reflection.v1.ServerReflection"}
+    assert listed >= {"grpc.health.v1.Health", "grpc.reflection.v1alpha.ServerReflection"}
 
 
 @pytest.mark.parametrize(

@@ -2,7 +2,10 @@
 
 import asyncio
 import json
+import os
 import signal
+import socket
+import sqlite3
 import sys
 from asyncio.subprocess import PIPE, Process
 from pathlib import Path
@@ -12,10 +15,12 @@ import aiohttp
 import grpc.aio
 import pytest
 
+from agentspace.v1 import turn_pb2
 from agentspace.v1.chat_service_pb2 import SendMessageRequest
 from agentspace.v1.chat_service_pb2_grpc import ChatServiceStub
-from standalone.__main__ import read_configs
+from standalone.__main__ import read_configs, run
 from tests.fixtures.stack import ROOT, Talk, clean_environment
+from tests.gateway.running import config, ended, running, waiting
 
 MODEL = "scripted/echo"
 
@@ -108,6 +113,33 @@ async def test_says_why_it_cannot_start(tmp_path: Path) -> None:
         await process.communicate()
 
 
+async def test_a_port_that_is_taken_costs_no_waiting_turn(tmp_path: Path) -> None:
+    turn_id = await waiting(tmp_path / "home")
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        process = await started(tmp_path / "home", "--grpc-port", "0", "--port", str(taken.getsockname()[1]))
+        async with asyncio.timeout(30):
+            await process.communicate()
+    assert process.returncode == 1
+    async with running(config(tmp_path / "home", AGENTSPACE_DRAIN_SECONDS="20")) as app:
+        assert await ended(app, turn_id) == turn_pb2.TURN_STATE_COMPLETED
+
+
+async def test_a_stop_ends_the_start(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    home = tmp_path / "home"
+    await waiting(home)
+    with sqlite3.connect(home / "agentspace.db", isolation_level=None) as database:
+        # Nobody else can write: a start takes seconds, and fails then.
+        database.execute("BEGIN IMMEDIATE")
+        serving = asyncio.create_task(run(*read_configs(["--home", str(home), "--port", "0", "--grpc-port", "0"])))
+        await asyncio.sleep(0)
+        os.kill(os.getpid(), signal.SIGTERM)
+        async with asyncio.timeout(2):
+            await serving
+        database.execute("ROLLBACK")
+    database.close()
+    assert capsys.readouterr().out == ""
+
+
 @pytest.mark.parametrize("module", ["gateway", "standalone"])
 async def test_says_in_one_line_that_the_home_cannot_be_written(tmp_path: Path, module: str) -> None:
     (tmp_path / "agentspace.db.lock").mkdir()
@@ -120,3 +152,32 @@ async def test_says_in_one_line_that_the_home_cannot_be_written(tmp_path: Path, 
     assert (process.returncode, said) == (1, b"")
     assert b"Traceback" not in why
     assert b"cannot start: the database cannot be used" in why
+
+
+@pytest.mark.parametrize("redirection", ["</dev/null", "<&-"])
+@pytest.mark.parametrize("module", ["gateway", "bridge", "standalone"])
+async def test_says_in_one_line_that_stdin_cannot_be_watched(tmp_path: Path, module: str, redirection: str) -> None:
+    command = (sys.executable, "-m", module, "--home", str(tmp_path), "--exit-with-stdin")
+    process = await asyncio.create_subprocess_exec(
+        *("sh", "-c", f'exec "$@" {redirection}', "sh", *command),
+        cwd=ROOT,
+        env=clean_environment(),
+        stdout=PIPE,
+        stderr=PIPE,
+    )
+    async with asyncio.timeout(20):
+        said, why = await process.communicate()
+    assert (process.returncode, said) == (2, b"")
+    assert why == b"error: --exit-with-stdin: stdin is no pipe, socket or terminal\n"
+
+
+async def test_runs_and_stops_without_stdin(tmp_path: Path) -> None:
+    command = (sys.executable, "-m", "standalone", "--home", str(tmp_path), "--port", "0", "--grpc-port", "0")
+    process = await asyncio.create_subprocess_exec(
+        *("sh", "-c", 'exec "$@" <&-', "sh", *command), cwd=ROOT, env=clean_environment(), stdout=PIPE, stderr=PIPE
+    )
+    async with asyncio.timeout(20):
+        await ready(process)
+        process.terminate()
+        _, why = await process.communicate()
+    assert (process.returncode, why) == (0, b"")

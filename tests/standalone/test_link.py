@@ -65,6 +65,8 @@ async def linked(kind: str, home: Path, *arguments: str) -> AsyncIterator[tuple[
         recorder = Recorder()
         assert not link.connected
         task = asyncio.create_task(link.run(recorder))
+        if isinstance(link, DirectLink):
+            link.open()
         try:
             async with asyncio.timeout(30):
                 await link.opened()
@@ -215,6 +217,16 @@ async def test_what_is_sent_before_and_after_is_dropped(kind: str, home: Path) -
         link: Link = GrpcLink(f"unix:{home / 'gateway.sock'}") if kind == "grpc" else DirectLink(app)
         link.send(opening(1))
         await link.drain()
+
+
+async def test_nothing_is_served_before_the_gateway_has_started(home: Path) -> None:
+    link = DirectLink(App(config(home)))
+    task = asyncio.create_task(link.run(Recorder()))
+    link.send(opening(1))
+    with pytest.raises(LinkError) as caught:
+        await link.hello("")
+    assert (caught.value.reason, link.connected) == ("GATEWAY_UNREACHABLE", False)
+    task.cancel()
 
 
 async def test_what_is_ready_can_be_handed_over_at_once(home: Path) -> None:

@@ -1,6 +1,7 @@
 """direct.py: what a gRPC client sees: responses, streams, statuses with their details, and who it is taken for."""
 
 import asyncio
+import logging
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,10 @@ pytestmark = pytest.mark.asyncio(loop_scope="module")
 
 def send(content: str, **fields: Any) -> chat_service_pb2.SendMessageRequest:
     return chat_service_pb2.SendMessageRequest(content=content, **fields)
+
+
+def errors(caplog: pytest.LogCaptureFixture) -> list[str]:
+    return [record.getMessage() for record in caplog.records if record.levelno >= logging.ERROR]
 
 
 async def test_a_stream_gives_the_turn_to_its_end(app: App) -> None:
@@ -66,6 +71,40 @@ async def test_a_stream_that_is_left_ends_its_feed_and_not_its_turn(app: App) ->
         waited = await stub.WaitTurn(chat_service_pb2.WaitTurnRequest(turn_id=turn_id))
         assert waited.turn.state == turn_pb2.TURN_STATE_COMPLETED
         assert not live.watchers
+
+
+async def test_a_reader_that_goes_away_is_no_fault(app: App, caplog: pytest.LogCaptureFixture) -> None:
+    async with dialled(f"127.0.0.1:{app.grpc_port}") as channel:
+        session = (await SessionServiceStub(channel).CreateSession(session_service_pb2.CreateSessionRequest())).session
+        async with dialled(f"127.0.0.1:{app.grpc_port}") as leaving:
+            request = chat_service_pb2.WatchSessionRequest(session_id=session.session_id)
+            watch = ChatServiceStub(leaving).WatchSession(request)
+            await watch.read()
+            live = app._live.find(session.session_id)
+            assert live is not None
+            long = send("x", session_id=session.session_id, model="scripted/count?n=1500&size=4000")
+            # By its end more is written to the watch, which is read no more, than there is room for.
+            async for _ in ChatServiceStub(channel).SendMessage(long):
+                pass
+            assert len(live.watchers) == 1
+        while live.watchers:
+            await asyncio.sleep(0)
+    assert not errors(caplog)
+
+
+async def test_a_request_that_cannot_be_read_is_refused(app: App, caplog: pytest.LogCaptureFixture) -> None:
+    async with dialled(f"127.0.0.1:{app.grpc_port}") as channel:
+        # A field that ends too early, and a title of bad UTF-8.
+        for data in (b"\x0a\x05x", b"\x0a\x02\xff\xfe"):
+            unary = channel.unary_unary("/agentspace.v1.SessionService/CreateSession")
+            stream = channel.unary_stream("/agentspace.v1.ChatService/SendMessage")
+            connect = channel.stream_stream("/agentspace.v1.GatewayService/Connect")
+            for call in (unary(data), stream(data).read(), connect(iter([data])).read()):
+                with pytest.raises(grpc.aio.AioRpcError) as caught:
+                    await call
+                code, info = told(caught.value)
+                assert (code, info.reason) == (grpc.StatusCode.INVALID_ARGUMENT, "INVALID_MESSAGE")
+    assert not errors(caplog)
 
 
 async def test_a_watch_ends_when_its_session_is_deleted(app: App) -> None:
