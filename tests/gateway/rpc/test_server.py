@@ -15,6 +15,7 @@ from agentspace.v1.gateway_service_pb2 import ChannelOpen, ChannelRequest, Conne
 from agentspace.v1.gateway_service_pb2_grpc import GatewayServiceStub
 from agentspace.v1.session_service_pb2_grpc import SessionServiceStub
 from gateway.app import App
+from gateway.rpc.connect import Connection
 from gateway.rpc.methods import service_descriptors
 from gateway.rpc.server import REFLECTION_V1
 from tests.gateway.running import bearer, config, dialled, running, token
@@ -116,6 +117,19 @@ async def test_stop_closes_the_channels_and_ends_the_calls(fresh: App) -> None:
             assert {recipient.channel for recipient in item.recipients} == {1, 2}
             assert await line.call.read() is grpc.aio.EOF
         await stopping
+
+
+async def test_a_fault_ends_the_call_otherwise_than_in_order(app: App, monkeypatch: pytest.MonkeyPatch) -> None:
+    def breaks(connection: Connection, batch: object) -> None:
+        raise OverflowError
+
+    monkeypatch.setattr(Connection, "receive", breaks)
+    async with dialled(f"127.0.0.1:{app.grpc_port}") as channel:
+        line = Line(channel)
+        line.say(opening(1))
+        with pytest.raises(grpc.aio.AioRpcError) as caught:
+            await line.hear()
+        assert caught.value.code() == grpc.StatusCode.UNKNOWN
 
 
 async def test_peer_that_reads_no_answers_is_read_no_more(app: App) -> None:
