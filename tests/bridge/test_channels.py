@@ -44,6 +44,7 @@ class RecordingSocket:
         self.closings: list[Closing] = []
 
     def write(self, frames: bytes) -> bool:
+        assert not self.closings
         self.writes.append(frames)
         return not self.full
 

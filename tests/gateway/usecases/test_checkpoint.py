@@ -75,6 +75,31 @@ async def test_the_end_of_a_block_is_kept_that_came_after_its_text(house: House)
     assert found.chunk_lengths == ((2,),)
 
 
+async def test_nothing_of_the_checkpoints_is_left_behind_the_end(house: House) -> None:
+    reader = await house.send("hello")
+    call = await house.gate.next()
+    call.say("text")
+    await house.checkpoints.save()
+    call.end()
+    await reader.all()
+    query = "SELECT count(*) FROM turn_chunks"
+    (left,) = await house.store.read(lambda tx: tx.turns._link._execute(query).fetchone())  # type: ignore[attr-defined]
+    assert left == 0
+
+
+async def test_a_turn_whose_end_is_being_stored_is_left_alone(house: House) -> None:
+    reader = await house.send("hello")
+    call = await house.gate.next()
+    (live,) = house.live
+    async with live.lock:
+        call.end("text")
+        for _ in range(5):
+            await asyncio.sleep(0)
+        await house.checkpoints.save()
+        assert await stored(house, reader.ack.turn_id) is None
+    await reader.all()
+
+
 async def test_queued_messages_get_their_numbers_stored_with_it(house: House) -> None:
     reader = await house.send("hello")
     call = await house.gate.next()

@@ -7,6 +7,7 @@ import pytest
 from agentspace.v1 import error_pb2, turn_pb2
 from gateway.domain.error import MAY_HAVE_EXECUTED
 from gateway.domain.turn import CANCELLED, FAILED
+from gateway.usecases import pulse
 from gateway.usecases.pulse import INTERVAL_SECONDS, TimeLimits
 from tests.gateway.usecases.house import SECONDS, House, Reader, Weak
 from tests.gateway.usecases.rooms import StillClock
@@ -135,6 +136,27 @@ async def test_a_turn_nobody_watches_ends_once_the_database_lets_it(house: House
         while len(house.live.turns) > 1:
             await asyncio.sleep(0)
     assert (await house.turns.get(queued.ack.turn_id)).state == CANCELLED
+
+
+async def test_a_fault_is_not_the_end_of_all_beats(
+    house: House, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(pulse, "INTERVAL_SECONDS", 0)
+    beats, enough = 0, asyncio.Event()
+
+    def breaks() -> None:
+        nonlocal beats
+        beats += 1
+        if beats == 3:
+            enough.set()
+        raise OverflowError
+
+    monkeypatch.setattr(house.pulse, "beat", breaks)
+    beating = house.spawn(house.pulse.run())
+    async with asyncio.timeout(SECONDS):
+        await enough.wait()
+    beating.cancel()
+    assert "OverflowError" in caplog.text
 
 
 async def test_other_turns_go_on_without_a_watcher(house: House) -> None:
