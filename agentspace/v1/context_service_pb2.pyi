@@ -99,7 +99,7 @@ class ContextSection(_message.Message):
     """Where the number of tokens comes from: "estimate:o200k" or "estimate:bytes"."""
     @_builtins.property
     def cost_estimate(self) -> _usage_pb2.Money:
-        """What those tokens cost as uncached input; absent when the model has no known price."""
+        """What those tokens cost as uncached input; absent, in JSON 0, when the model has no known price."""
 
     def __init__(
         self,
@@ -137,7 +137,7 @@ class ContextTotals(_message.Message):
     """The model has a known price."""
     @_builtins.property
     def cost_estimate(self) -> _usage_pb2.Money:
-        """Absent when the model has no known price."""
+        """Absent, in JSON 0, when the model has no known price: then priced is false."""
 
     def __init__(
         self,

@@ -55,7 +55,7 @@ class Session(_message.Message):
     forked_from: _builtins.str
     """The session it was forked from; empty when it was not."""
     generation: _builtins.int
-    """How often the history was compacted. Earlier generations stay readable."""
+    """The number of the present history: 1, and one more with each compaction. Earlier ones stay readable."""
     @_builtins.property
     def created_at(self) -> _timestamp_pb2.Timestamp:
         """When it was created."""

@@ -545,7 +545,7 @@ class TurnEnded(_message.Message):
     message_id: _builtins.str
     """The stored answer; empty when there is none."""
     usage_status: _usage_pb2.UsageStatus.ValueType
-    """Where the numbers come from."""
+    """Where the numbers come from; unspecified of a turn that never ran."""
     @_builtins.property
     def usage(self) -> _usage_pb2.TokenUsage:
         """All attempts together."""
