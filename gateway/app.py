@@ -191,7 +191,7 @@ class App:
         except BaseException:
             # What runs already may end; what waits stays waiting for the next start.
             run.draining = True
-            await asyncio.wait([recovering])
+            await asyncio.wait([recovering], timeout=config.drain_seconds)
             await self.drain()
             raise
 

@@ -10,7 +10,7 @@ from agentspace.cli import render
 from agentspace.cli.answer import Printer
 from agentspace.cli.options import Target, client_options, run
 from agentspace.client.conversation import Client
-from agentspace.client.errors import UnreachableError
+from agentspace.client.errors import AgentSpaceError
 from agentspace.client.websocket import Frame
 
 SHOWN_TURNS = 200
@@ -47,10 +47,10 @@ def attach(target: Target, session: str) -> None:
 
 
 async def newest_turns(client: Client, session: str) -> dict[str, Frame]:
-    """The session's turns by id; none when the connection breaks, since they only add remarks."""
+    """The session's turns by id; none when they cannot be had, since they only add remarks."""
     try:
         page = await client.request("turn.list", sessionId=session, pageSize=SHOWN_TURNS)
-    except UnreachableError:
+    except AgentSpaceError:
         return {}
     return {turn["turnId"]: turn for turn in page["turns"]}
 

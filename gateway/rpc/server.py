@@ -51,7 +51,7 @@ class GrpcServer:
         self._credentials = credentials
         self._spawn = spawn
         self._connections: set[Connection] = set()
-        logging.getLogger("grpc._cython.cygrpc").addFilter(is_worth_logging)
+        logging.getLogger("grpc._cython.cygrpc").addFilter(make_light)
         self._server = grpc.aio.server(options=OPTIONS)
         self.health = health.aio.HealthServicer()
         names = [service.full_name for service in service_descriptors()]
@@ -137,9 +137,12 @@ class GrpcServer:
             raise failure
 
 
-def is_worth_logging(record: logging.LogRecord) -> bool:
-    """False for a caller that went away while something was written to it: gRPC tells it as an error."""
-    return not (record.exc_info and isinstance(record.exc_info[1], grpc.aio.InternalError))
+def make_light(record: logging.LogRecord) -> bool:
+    """An answer did not reach its caller, who most often has gone: gRPC tells that as an error, with a traceback."""
+    if record.exc_info and isinstance(record.exc_info[1], grpc.aio.InternalError):
+        record.levelno, record.levelname = logging.INFO, "INFO"
+        record.msg, record.args, record.exc_info = "an answer did not reach its caller", (), None
+    return True
 
 
 def packed(batch: Sequence[Delivery]) -> gateway_service_pb2.ConnectResponse:

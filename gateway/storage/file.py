@@ -121,8 +121,11 @@ def prepare(path: Path) -> sqlite3.Connection:
 
 def _look(path: Path) -> None:
     """Raises DatabaseRefusedError for a file of which nothing may be changed, not even its mode, before it is."""
-    log = path.with_name(f"{path.name}-wal")
-    size, logged = (file.stat().st_size if file.exists() else 0 for file in (path, log))
+    log, journal = (path.with_name(f"{path.name}-{kind}") for kind in ("wal", "journal"))
+    size, logged, journaled = (file.stat().st_size if file.exists() else 0 for file in (path, log, journal))
+    if journaled:
+        # A change was broken off, and only a connection that may write can take it back. What it finds is looked at.
+        return
     if size:
         # What has no log can be read without a lock and without a file made beside it.
         how = "mode=ro" if logged else "immutable=1"

@@ -287,7 +287,7 @@ def _assemble(rows: Sequence[Row]) -> StoredAnswer:
     order = range(max(newest) + 1)
     for index in order:
         if index not in newest:
-            # Only a text block can be without a delta, and so without a row; those after it keep their places.
+            # A text block that got no text had no row in older versions; those after it keep their places.
             blocks.append(ContentBlock(TEXT, ""))
             continue
         _, kind, tool_use_id, tool_name, signature, complete, _, _ = newest[index]

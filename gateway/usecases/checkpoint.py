@@ -61,7 +61,7 @@ class Checkpoints:
             except Exception:  # a bug of one turn must not be the end of all checkpoints
                 _logger.exception("checkpoint failed")
             # One of them cannot be stored, which must not keep the others from it.
-            for live in gained:
+            for live in filter(_has_gained, gained):
                 try:
                     await self._store_gains([live])
                 except Exception:

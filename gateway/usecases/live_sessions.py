@@ -88,6 +88,7 @@ class LiveSession:
     """
 
     __slots__ = (
+        "broken",
         "deleted",
         "deletion",
         "lock",
@@ -114,6 +115,8 @@ class LiveSession:
         self.watchers: set[Watcher] = set()
         self.users = 0
         self.deleted = False
+        self.broken = False
+        """Its log can be brought into no order that is stored, so nobody may go on with it before the next start."""
         self.deletion = 0
         """The session's revision when it was last deleted or restored."""
 
@@ -185,7 +188,8 @@ class LiveSessions:
         return live
 
     async def acquire(self, session_id: str) -> LiveSession:
-        """The session, from storage if need be. Raises SESSION_NOT_FOUND, also for a deleted one."""
+        """The session, from storage if need be. Raises SESSION_NOT_FOUND, also for a deleted one, and INTERNAL for one
+        that is broken."""
         while (live := self._sessions.get(session_id)) is None:
             load = _Load()
             loads = self._loads.setdefault(session_id, set())
@@ -202,8 +206,19 @@ class LiveSessions:
                 return self.create(session)
         if live.deleted:
             raise session_not_found(session_id)
+        if live.broken:
+            raise GatewayError(
+                error_pb2.ERROR_REASON_INTERNAL,
+                "the session cannot be stored; the gateway's log says why, and its next start tries to repair it",
+            )
         live.users += 1
         return live
+
+    def bar(self, session_id: str) -> None:
+        """Keep everybody from a session, until the next start."""
+        live = self._sessions.setdefault(session_id, LiveSession(session_id, 0, 0))
+        live.users += 1
+        live.broken = True
 
     def release(self, live: LiveSession) -> None:
         """The caller is done with it; the last one out frees its memory."""

@@ -46,7 +46,7 @@ class ManageSessions:
 
         Raises INVALID_MESSAGE or MODEL_NOT_FOUND.
         """
-        fields = self._checked(fields)
+        fields = self._checked(replace(fields, model=fields.model or self._default_model))
         now = self._clock.now_ms()
         session = Session(
             self._ids.session(),
@@ -92,7 +92,10 @@ class ManageSessions:
             raise invalid("updateMask", f"names out of {', '.join(CHANGEABLE)}, not {min(unknown)!r}")
         named = [name for name in CHANGEABLE if (name in mask if mask else getattr(change, name))]
         # What is not named is not looked at.
-        checked = self._checked(SessionChange(**{name: getattr(change, name) for name in named}))
+        given = SessionChange(**{name: getattr(change, name) for name in named})
+        if "model" in named and not given.model:
+            given = replace(given, model=self._default_model)
+        checked = self._checked(given)
         values = {name: getattr(checked, name) for name in named}
 
         def work(tx: Transaction) -> Session:
@@ -143,4 +146,4 @@ class ManageSessions:
             raise invalid("title", f"at most {MAX_TITLE_CHARACTERS} characters")
         if len(fields.system_prompt.encode()) > MAX_SYSTEM_PROMPT_BYTES:
             raise invalid("systemPrompt", f"at most {MAX_SYSTEM_PROMPT_BYTES} bytes of UTF-8")
-        return replace(fields, model=self._catalog.find(fields.model or self._default_model).name)
+        return replace(fields, model=self._catalog.find(fields.model).name) if fields.model else fields

@@ -92,8 +92,8 @@ class Pulse:
     async def _give_up(self, active: ActiveTurn) -> None:
         try:
             await self._cancel.turn(active.turn.turn_id)
-        except GatewayError as error:
-            _logger.warning("turn %s that nobody watches goes on: %s", active.turn.turn_id, error.message)
+        except Exception:
+            _logger.exception("turn %s that nobody watches goes on", active.turn.turn_id)
             active.unwatched_since = 0.0
 
     def _exceeded(self, active: ActiveTurn, now: float) -> str:

@@ -86,6 +86,7 @@ class RecoverTurns:
             if isinstance(error, GatewayError) and error.reason == error_pb2.ERROR_REASON_STORAGE_UNAVAILABLE:
                 raise
             _logger.exception("session %s could not be repaired", session_id)
+            self._live.bar(session_id)
 
     async def _session(self, session_id: str, turns: list[Turn]) -> None:
         recovered = await self._store.write(lambda tx: self._repair(tx, session_id, turns))
@@ -155,7 +156,7 @@ class RecoverTurns:
         now = self._clock.now_ms()
         stored = tx.turns.answer(turn.turn_id)
         answer_id = ""
-        if stored is not None and stored.content:
+        if stored is not None and any(stored.chunk_lengths):
             answer_id = self._ids.message()
             tx.messages.insert(
                 Message(answer_id, turn.session_id, turn.turn_id, ASSISTANT, stored.content, turn.model, now)
@@ -173,10 +174,7 @@ class RecoverTurns:
             error=turn_event.turn_error(error),
             positions=positions._replace(ended=last_seq),
         )
-        if answer_id and stored is not None:
-            tx.turns.finish(turn, stored.chunk_lengths)
-        else:
-            tx.turns.update(turn)
+        tx.turns.finish(turn, stored.chunk_lengths if answer_id and stored is not None else ())
         return turn
 
     def _record(self, tx: Transaction, turn: Turn, content: tuple[ContentBlock, ...], now: int) -> UsageRecord:

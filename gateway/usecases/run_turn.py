@@ -111,7 +111,11 @@ class RunTurn:
             try:
                 prompt, system, key = await self._commit(partial(self.take_over, turn=turn))
             except GatewayError as error:
-                await self.finish(live, active, FAILED, error=error)
+                try:
+                    await self.finish(live, active, FAILED, error=error)
+                except Exception:
+                    _logger.exception("it could not be stored that turn %s failed", active.turn.turn_id)
+                    self._abandon(live)
                 continue
             live.queued.pop(0)
             active.turn = turn
@@ -203,7 +207,7 @@ class RunTurn:
                     await self.finish(live, active, FAILED, error=_internal())
                 except Exception:
                     _logger.exception("nor could it be stored that turn %s failed", active.turn.turn_id)
-                    self._abandon(live, active)
+                    self._abandon(live)
             await self.start_next(live)
 
     async def _record(
@@ -278,15 +282,15 @@ class RunTurn:
         queued = [(a.turn.turn_id, live.log.positions(a.turn.turn_id)) for a in live.queued if a is not active]
         numbered = [*queued, *live.unstored]
         position = live.log.epoch, seq or live.log.last_seq
-        lengths, saved = log.chunk_lengths(), active.saved_chunks > 0 or active.saved_blocks > 0
+        lengths = log.chunk_lengths() if answer else ()
+        saved = active.saved_chunks > 0 or active.saved_blocks > 0
 
         def work(tx: Transaction) -> None:
+            tx.turns.finish(turn, lengths, checkpoints=saved)
             if answer is not None:
                 tx.messages.insert(answer)
-                tx.turns.finish(turn, lengths, checkpoints=saved)
                 tx.sessions.touch(turn.session_id, now, position)
             else:
-                tx.turns.update(turn)
                 tx.sessions.set_position(turn.session_id, *position)
             for record in records or ():
                 tx.usage.insert(record)
@@ -304,17 +308,6 @@ class RunTurn:
         if beside:
             turn = turn._replace(positions=turn.positions._replace(ended=seq))
             live.unstored.append((turn.turn_id, turn.positions))
-        self._leave(live, active, turn)
-
-    def _abandon(self, live: LiveSession, active: ActiveTurn) -> None:
-        """The end cannot be stored: announce it all the same. The next start finds the turn unfinished."""
-        error = turn_event.turn_error(_internal())
-        turn = active.turn._replace(state=FAILED, ended_ms=self._clock.now_ms(), error=error)
-        live.log.append_ended(turn_event.ended(turn))
-        self._leave(live, active, turn)
-
-    def _leave(self, live: LiveSession, active: ActiveTurn, turn: Turn) -> None:
-        """The turn's end is in the log."""
         active.turn = turn
         if live.running is active:
             live.running = None
@@ -325,6 +318,21 @@ class RunTurn:
         live.notify()
         self._live.remove_turn(live, active)
         self._observe(turn)
+
+    def _abandon(self, live: LiveSession) -> None:
+        """The end of a turn cannot be stored. The session's turns end in memory, and stay there: so the session does
+        too, closed to everybody, for numbers that were announced must not be given again. The next start finds the
+        turns unfinished."""
+        live.broken = True
+        error = turn_event.turn_error(_internal())
+        for active in live.active():
+            active.turn = active.turn._replace(state=FAILED, ended_ms=self._clock.now_ms(), error=error)
+            live.log.append_ended(turn_event.ended(active.turn))
+            active.ended.set()
+            self._observe(active.turn)
+        live.running = None
+        live.queued.clear()
+        live.notify()
 
     async def _commit(self, work: Callable[[Transaction], T]) -> T:
         """What a session's order depends on must be stored: while the database refuses, try again, for as long as it

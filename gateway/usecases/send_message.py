@@ -135,6 +135,8 @@ class SendMessage:
 
     def _require(self, tx: Transaction, send: Send, session_id: str) -> None:
         """Raises what would refuse the message once it has interrupted the others."""
+        if self._run.draining:
+            raise shutting_down()
         session = living_session(tx, session_id)
         self._run.require_key(tx, self._catalog.find(send.model or session.model))
 

@@ -325,10 +325,10 @@ def heartbeat(live: LiveSession, turn_id: str, now: float) -> turn_pb2.Heartbeat
 
 
 def _reset(live: LiveSession, epoch: int, after_seq: int) -> turn_pb2.ResetReason.ValueType | None:
-    """Why a position can't be used; None when it can. The very beginning is the same in every epoch, but the events
-    from there on do not tell the history of a fork or of what was compacted."""
+    """Why a position can't be used; None when it can. Without an epoch only the very beginning can, which is the same
+    in all of them; but the events from there on do not tell the history of a fork or of what was compacted."""
     log = live.log
-    if after_seq == 0 and epoch in (0, log.epoch):
+    if epoch == 0 and after_seq == 0:
         return None if live.log_is_whole else turn_pb2.RESET_REASON_EPOCH_CHANGED
     if epoch == 0:
         return turn_pb2.RESET_REASON_EPOCH_UNKNOWN

@@ -3,6 +3,7 @@ import sqlite3
 import stat
 import subprocess
 import sys
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -122,6 +123,23 @@ def test_refuses_what_another_program_wrote_and_leaves_it(path: Path, make, why:
         prepare(path)
     assert files(path) == before
     connection.close()
+
+
+def test_takes_back_a_change_that_was_broken_off(path: Path) -> None:
+    prepare(path).close()
+    with closing(sqlite3.connect(path)) as connection:
+        connection.execute("PRAGMA journal_mode = DELETE")
+        # A page leaves the cache before the commit, so that the file has it and the journal what was there before.
+        connection.execute("PRAGMA cache_size = 1")
+        connection.execute("BEGIN")
+        connection.execute("CREATE TABLE half (text)")
+        connection.executemany("INSERT INTO half VALUES (?)", [("x" * 3000,)] * 100)
+        written = {file: file.read_bytes() for file in path.parent.iterdir()}
+    for file, data in written.items():
+        file.write_bytes(data)
+    assert path.with_name(f"{path.name}-journal").stat().st_size
+    with closing(prepare(path)) as connection:
+        assert not connection.execute("SELECT 1 FROM sqlite_master WHERE name = 'half'").fetchone()
 
 
 @pytest.mark.parametrize("spoil", [lambda path: os.truncate(path, 0), Path.unlink], ids=["empty", "missing"])

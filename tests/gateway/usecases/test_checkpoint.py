@@ -1,10 +1,12 @@
 """What a kill can cost: at most what came since the last checkpoint."""
 
 import asyncio
+from collections.abc import Callable
+from typing import Any
 
 import pytest
 
-from gateway.domain.turn import INTERRUPTED
+from gateway.domain.turn import COMPLETED, INTERRUPTED
 from gateway.domain.turn_log import THINKING
 from gateway.domain.usage import TokenCounts
 from gateway.usecases import checkpoint
@@ -185,6 +187,42 @@ async def test_a_turn_that_cannot_be_stored_does_not_end_all_checkpoints(house: 
     kept = await stored(house, reader.ack.turn_id)
     assert kept is not None
     assert kept.content[0].text == "text"
+
+
+async def test_a_turn_that_ended_meanwhile_is_not_stored_once_more(house: House) -> None:
+    bad = await house.send("hello")
+    first = await house.gate.next()
+    good = await house.send("hello")
+    call = await house.gate.next()
+    first.sink.usage(TokenCounts(output=2**64))
+    first.say("text")
+    call.say("other text")
+    write, writes = house.store.write, 0
+    committed, told = asyncio.Event(), asyncio.Event()
+
+    async def the_end_comes_between(work: Callable[[Any], Any]) -> Any:
+        nonlocal writes
+        writes += 1
+        if writes == 1:
+            try:
+                return await write(work)
+            finally:
+                call.end()
+                await committed.wait()
+        result = await write(work)
+        if writes == 2:
+            committed.set()
+            await told.wait()
+        return result
+
+    house.store.write = the_end_comes_between  # type: ignore[method-assign]
+    async with asyncio.timeout(SECONDS):
+        assert not await house.checkpoints.save()
+    told.set()
+    await good.all()
+    turn = await house.turns.get(good.ack.turn_id)
+    assert (turn.state, turn.positions.ended, turn.usage.attempts) == (COMPLETED, 4, 1)
+    bad.close()
 
 
 async def test_a_database_that_refuses_is_not_asked_for_every_delta(

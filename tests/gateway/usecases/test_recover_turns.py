@@ -13,7 +13,7 @@ from gateway.domain.usage import TokenCounts
 from gateway.usecases import recover_turns
 from gateway.usecases.ports import Model, Transaction
 from tests.gateway.usecases.house import HOUR_MS, House, Weak, numbers, story
-from tests.gateway.usecases.rooms import StillClock, texts
+from tests.gateway.usecases.rooms import StillClock, refused, texts
 
 
 @pytest.fixture
@@ -270,6 +270,8 @@ async def test_a_session_that_cannot_be_repaired_keeps_nobody_away(
 
     monkeypatch.setattr(after.recover, "_repair", fails)
     assert await after.recover() == 2
+    # What it announced may not all be stored: nobody goes on with it.
+    await refused(after.send("again", broken), "INTERNAL")
     turn = await after.store.read(lambda tx: tx.turns.get(readers[1].ack.turn_id))
     assert turn is not None
     assert turn.state == INTERRUPTED

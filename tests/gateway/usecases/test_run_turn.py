@@ -1,10 +1,11 @@
 """A turn is generated once, ends once, and its end is stored before it is told."""
 
 import asyncio
+from typing import Any
 
 import pytest
 
-from agentspace.v1 import error_pb2, usage_pb2
+from agentspace.v1 import error_pb2, turn_pb2, usage_pb2
 from gateway.domain.context import PromptMessage
 from gateway.domain.error import MAY_HAVE_EXECUTED, NOT_STARTED
 from gateway.domain.turn import CANCELLED, COMPLETED, FAILED, INTERRUPTED, REFUSED
@@ -14,7 +15,7 @@ from gateway.usecases.live_sessions import Stopped
 from gateway.usecases.ports import AnswerSink, Ending, ModelRequest
 from gateway.usecases.run_turn import interrupted
 from tests.gateway.usecases.house import SECONDS, GatedProvider, House, Weak
-from tests.gateway.usecases.rooms import StillClock
+from tests.gateway.usecases.rooms import StillClock, refused
 
 
 @pytest.fixture(autouse=True)
@@ -274,17 +275,52 @@ async def test_an_end_that_cannot_be_stored_as_it_was_ends_the_turn_all_the_same
     await house.answered("again", "fine", session=reader.ack.session_id)
 
 
-async def test_an_end_that_cannot_be_stored_at_all_leaves_the_session_free(weak: Weak) -> None:
+async def test_a_session_of_which_no_end_can_be_stored_is_closed_until_the_next_start(weak: Weak) -> None:
     house = House(weak)
-    reader = await house.send("hello")
+    first = await house.send("hello")
+    session = first.ack.session_id
     call = await house.gate.next()
-    weak.reason = "INTERNAL"
-    weak.refusing = True
-    call.end("text")
-    await reader.all()
-    assert reader.last.code == error_pb2.ERROR_REASON_INTERNAL
+    call.say("text")
+    queued = await house.send("more", session, on_busy="QUEUE")
+    weak.reason, weak.refusing = "INTERNAL", True
+    call.end()
+    for reader in (first, queued):
+        await reader.all()
+        assert reader.last.code == error_pb2.ERROR_REASON_INTERNAL
+        reader.close()
     weak.refusing = False
-    await house.answered("again", "fine", session=reader.ack.session_id)
+    # No number that was announced is given again, so nobody goes on with it.
+    for _ in range(2):
+        await refused(house.send("again", session), "INTERNAL")
+        await refused(house.watch(session), "INTERNAL")
+    assert {(await house.cancel.turn(r.ack.turn_id)).state for r in (first, queued)} == {FAILED}
+    await house.kill()
+    after = House(weak)
+    await after.recover()
+    (await after.gate.next()).end("yes")
+    await after.settled()
+    watcher = await after.watch(session, first.last.epoch, first.last.seq)
+    assert watcher.take()[0].reason == turn_pb2.RESET_REASON_EPOCH_CHANGED
+    await after.answered("again", "fine", session=session)
+
+
+async def test_a_queued_turn_whose_failure_cannot_be_stored_closes_the_session(weak: Weak) -> None:
+    house = House(weak)
+    first = await house.send("hello")
+    call = await house.gate.next()
+    queued = await house.send("more", first.ack.session_id, on_busy="QUEUE")
+    finish = house.run.finish
+
+    async def breaks_next(*args: Any, **how: Any) -> None:
+        await finish(*args, **how)
+        weak.reason, weak.refusing = "INTERNAL", True
+
+    house.run.finish = breaks_next  # type: ignore[method-assign]
+    call.end("yes")
+    await queued.all()
+    assert queued.last.code == error_pb2.ERROR_REASON_INTERNAL
+    weak.refusing = False
+    await refused(house.send("again", first.ack.session_id), "INTERNAL")
 
 
 async def test_our_own_wait_is_not_the_providers_silence(house: House, clock: StillClock) -> None:

@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 
@@ -96,6 +97,22 @@ async def test_an_interrupting_message_that_is_refused_interrupts_nothing(house:
     await refused(house.send("two", first.ack.session_id, on_busy="INTERRUPT", model="nobody/knows"), "MODEL_NOT_FOUND")
     house.gate.needs_key = True
     await refused(house.send("two", first.ack.session_id, on_busy="INTERRUPT"), "PROVIDER_KEY_MISSING")
+    call.end("yes")
+    await first.all()
+    assert first.last.state == COMPLETED
+
+
+async def test_an_interrupting_message_interrupts_nothing_while_the_gateway_goes_down(house: House) -> None:
+    first = await house.send("one")
+    call = await house.gate.next()
+    read = house.store.read
+
+    async def goes_down(work: Any) -> Any:
+        house.run.draining = True
+        return await read(work)
+
+    house.store.read = goes_down  # type: ignore[method-assign]
+    await refused(house.send("two", first.ack.session_id, on_busy="INTERRUPT"), "SHUTTING_DOWN")
     call.end("yes")
     await first.all()
     assert first.last.state == COMPLETED

@@ -56,7 +56,7 @@ async def test_a_position_that_cannot_be_used_is_reset(house: House, epoch: int,
 @pytest.mark.parametrize("how", ["fork", "compaction"])
 async def test_the_beginning_of_what_events_do_not_tell_is_a_reset(house: House, how: str, live: bool) -> None:
     first = await house.answered("one", "1")
-    session, epoch = first.ack.session_id, 1
+    session = first.ack.session_id
     if how == "fork":
         forking = ForkSession(store=house.store, clock=house.clock, ids=NanoIds(house.clock))
         session = (await forking(session)).session_id
@@ -66,13 +66,22 @@ async def test_the_beginning_of_what_events_do_not_tell_is_a_reset(house: House,
         await house.compact(session, "They met.")
         if not live:
             kept.close()
-        epoch = 2
-    for position in (0, epoch):
-        watcher = await house.watch(session, position, 0)
-        reset, snapshot = watcher.take()
-        assert reset.reason == turn_pb2.RESET_REASON_EPOCH_CHANGED
-        assert snapshot.messages[0].content in ("one", "They met.")
-        watcher.close()
+    watcher = await house.watch(session, 0, 0)
+    reset, snapshot = watcher.take()
+    assert reset.reason == turn_pb2.RESET_REASON_EPOCH_CHANGED
+    assert snapshot.messages[0].content in ("one", "They met.")
+    watcher.close()
+
+
+async def test_a_position_before_the_first_event_of_a_fork_is_one(house: House) -> None:
+    first = await house.answered("one", "1")
+    forking = ForkSession(store=house.store, clock=house.clock, ids=NanoIds(house.clock))
+    session = (await forking(first.ack.session_id)).session_id
+    (snapshot,) = (await house.watch(session)).take()
+    assert (snapshot.epoch, snapshot.seq) == (1, 0)
+    await house.answered("two", "2", session=session)
+    watcher = await (await house.watch(session, snapshot.epoch, snapshot.seq)).upto(4)
+    assert numbers(watcher.items) == [1, 2, 3, 4]
 
 
 async def test_a_snapshot_has_fewer_messages_beside_a_large_answer(house: House) -> None:
