@@ -1,5 +1,6 @@
 """The events of the Messages API, from JSON to calls of an AnswerSink. Sans-I/O; anthropic feeds it what each network
-read brought. One call of the sink per read and block: neighbouring deltas that arrived together are handed on together.
+read brought. One call of the sink per read and block: neighbouring deltas that arrived together are handed on together,
+up to the usual size of an event.
 """
 
 from collections.abc import Mapping, Sequence
@@ -8,6 +9,7 @@ from typing import Any
 import orjson
 
 from agentspace.v1.message_pb2 import BlockKind
+from gateway.domain.session_log import MERGE_LIMIT
 from gateway.domain.turn_log import OPAQUE, TEXT, THINKING, TOOL_USE
 from gateway.providers.sse import MAX_EVENT_BYTES
 from gateway.providers.token_tally import TokenTally
@@ -75,7 +77,12 @@ class MessageStream:
                     if piece is not None and self._kind != OPAQUE:
                         if self._block is None:
                             raise MalformedError
-                        merged += delta[piece]
+                        text = delta[piece]
+                        if len(merged) + len(text) > MERGE_LIMIT and merged:
+                            # Between two of the provider's, or it would be cut in the middle of one.
+                            self._say(merged)
+                            merged = ""
+                        merged += text
                         continue
                 if merged:
                     self._say(merged)

@@ -11,6 +11,7 @@ from aiohttp.test_utils import TestServer
 from hypothesis import given
 from hypothesis import strategies as st
 
+from gateway.domain.session_log import MERGE_LIMIT
 from gateway.domain.usage import TokenCounts
 from gateway.providers.anthropic import AnthropicProvider
 from gateway.providers.messages_stream import MalformedError, MessageStream, StreamError
@@ -53,6 +54,15 @@ def test_deltas_that_came_together_are_one_delta() -> None:
     )
     assert sink.blocks[0].deltas == ["ab", "c", "d"]
     assert sink.blocks[0].closed
+
+
+def test_deltas_that_came_together_are_parted_between_two_of_them() -> None:
+    piece = "x" * 1000
+    sink, _ = read([start(type="text", text=""), *(text(piece) for _ in range(100)), text("y" * 20_000), STOP])
+    deltas = sink.blocks[0].deltas
+    assert "".join(deltas) == 100 * piece + "y" * 20_000
+    assert [len(delta) for delta in deltas[:-2]] == [MERGE_LIMIT // 1000 * 1000] * 6
+    assert deltas[-1] == "y" * 20_000
 
 
 def test_deltas_of_different_blocks_are_not() -> None:
