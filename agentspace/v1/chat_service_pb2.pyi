@@ -209,7 +209,7 @@ class WatchSessionRequest(_message.Message):
     epoch: _builtins.int
     """The epoch of the position."""
     after_seq: _builtins.int
-    """The last event the watcher has; 0 for everything from the start, or a reset where the events do not tell it. Absent: a snapshot."""
+    """The last event the watcher has; 0, without an epoch, for everything from the start, or a reset where the events do not tell it. Absent: a snapshot."""
     def __init__(
         self,
         *,

@@ -117,7 +117,7 @@ class _ResetReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ResetReas
     """Never sent."""
     RESET_REASON_EPOCH_CHANGED: _ResetReason.ValueType  # 1
     """The position is of another epoch: events after it may have been lost in a crash, or the history was replaced. Or it is the very
-    beginning of a session whose history its events do not tell, because it is a fork or was compacted.
+    beginning, without an epoch, of a session whose history its events do not tell, because it is a fork or was compacted.
     """
     RESET_REASON_POSITION_AHEAD: _ResetReason.ValueType  # 2
     """The position is ahead of the session."""
@@ -131,7 +131,7 @@ RESET_REASON_UNSPECIFIED: ResetReason.ValueType  # 0
 """Never sent."""
 RESET_REASON_EPOCH_CHANGED: ResetReason.ValueType  # 1
 """The position is of another epoch: events after it may have been lost in a crash, or the history was replaced. Or it is the very
-beginning of a session whose history its events do not tell, because it is a fork or was compacted.
+beginning, without an epoch, of a session whose history its events do not tell, because it is a fork or was compacted.
 """
 RESET_REASON_POSITION_AHEAD: ResetReason.ValueType  # 2
 """The position is ahead of the session."""
