@@ -26,8 +26,7 @@ async def run(config: Config) -> None:
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
     if config.exit_with_stdin:
-        # A copy: stdin itself is never closed.
-        await loop.connect_read_pipe(lambda: EndOfInput(stop.set), os.fdopen(os.dup(sys.stdin.fileno()), "rb", 0))
+        await watch_stdin(stop.set)
     app = App(config)
     if not await started(app, stop):
         return
@@ -50,6 +49,12 @@ async def started(app: App, stop: asyncio.Event) -> bool:
         return False
     starting.result()
     return True
+
+
+async def watch_stdin(ended: Callable[[], None]) -> None:
+    """Call `ended` when stdin has ended. A copy of it is watched: stdin itself is never closed."""
+    copy = os.fdopen(os.dup(sys.stdin.fileno()), "rb", 0)
+    await asyncio.get_running_loop().connect_read_pipe(lambda: EndOfInput(ended), copy)
 
 
 class EndOfInput(asyncio.Protocol):

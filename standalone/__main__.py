@@ -5,7 +5,6 @@ Prints one line of JSON on stdout when it is ready: {"event":"ready","port":N,"g
 
 import asyncio
 import json
-import os
 import signal
 import sys
 from contextlib import AsyncExitStack
@@ -14,7 +13,7 @@ from dataclasses import replace
 from bridge.app import serve
 from bridge.config import Config as BridgeConfig
 from bridge.config import read_config as read_bridge_config
-from gateway.__main__ import EndOfInput, check_stdin, event_loop, let_threads_in, settle, started
+from gateway.__main__ import check_stdin, event_loop, let_threads_in, settle, started, watch_stdin
 from gateway.app import App
 from gateway.config import Config as GatewayConfig
 from gateway.config import Flags
@@ -32,8 +31,7 @@ async def run(gateway: GatewayConfig, bridge: BridgeConfig) -> None:
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
     if gateway.exit_with_stdin:
-        # A copy: stdin itself is never closed.
-        await loop.connect_read_pipe(lambda: EndOfInput(stop.set), os.fdopen(os.dup(sys.stdin.fileno()), "rb", 0))
+        await watch_stdin(stop.set)
     app = App(gateway)
     link = DirectLink(app)
     async with AsyncExitStack() as opened:

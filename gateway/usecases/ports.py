@@ -253,7 +253,8 @@ class Store(Protocol):
     """The database. Work runs off the event loop, and again when another one of its transaction raises, so it must
     touch nothing but its transaction and its arguments.
 
-    Both raise GatewayError STORAGE_UNAVAILABLE when the database cannot do it; then nothing was written.
+    Both raise GatewayError STORAGE_UNAVAILABLE when the database cannot do it, and INTERNAL when the work meets damage
+    in it; then nothing was written.
     """
 
     async def write(self, work: Callable[[Transaction], T]) -> T:

@@ -2,7 +2,10 @@
 Connect. Used by the tests of gateway/rpc, gateway/app and standalone."""
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable
+import os
+import signal
+import sqlite3
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -181,3 +184,16 @@ async def ended(app: App, turn_id: str) -> int:
     peer.open(1)
     peer.say(1, "a", turn_wait={"turn_id": turn_id})
     return int((await peer.answer(1, "a", "turn_wait")).turn.state)
+
+
+async def stopped_at_once(home: Path, serving: Coroutine[Any, Any, None]) -> None:
+    """Serve from a home in which nobody can write, so that the start takes seconds; SIGTERM ends it long before."""
+    with sqlite3.connect(home / "agentspace.db", isolation_level=None) as database:
+        database.execute("BEGIN IMMEDIATE")
+        task = asyncio.create_task(serving)
+        await asyncio.sleep(0)
+        os.kill(os.getpid(), signal.SIGTERM)
+        async with asyncio.timeout(2):
+            await task
+        database.execute("ROLLBACK")
+    database.close()

@@ -2,7 +2,6 @@
 
 import asyncio
 import itertools
-import os
 import signal
 import socket
 import sqlite3
@@ -18,7 +17,7 @@ from gateway.__main__ import run as serve_until_told
 from gateway.app import App, operator_token, product_version
 from gateway.storage.database import Database
 from tests.fixtures.stack import ROOT, clean_environment
-from tests.gateway.running import Peer, config, ended, running, token, waiting
+from tests.gateway.running import Peer, config, ended, running, stopped_at_once, token, waiting
 
 HANG = "scripted/fail?with=hang"
 
@@ -198,16 +197,7 @@ async def test_a_start_that_is_cancelled_costs_no_waiting_turn(
 
 async def test_a_stop_ends_the_start(home: Path, capsys: pytest.CaptureFixture[str]) -> None:
     await waiting(home)
-    with sqlite3.connect(home / "agentspace.db", isolation_level=None) as database:
-        # Nobody else can write: a start takes seconds, and fails then.
-        database.execute("BEGIN IMMEDIATE")
-        serving = asyncio.create_task(serve_until_told(config(home)))
-        await asyncio.sleep(0)
-        os.kill(os.getpid(), signal.SIGTERM)
-        async with asyncio.timeout(2):
-            await serving
-        database.execute("ROLLBACK")
-    database.close()
+    await stopped_at_once(home, serve_until_told(config(home)))
     assert capsys.readouterr().out == ""
 
 

@@ -2,10 +2,8 @@
 
 import asyncio
 import json
-import os
 import signal
 import socket
-import sqlite3
 import sys
 from asyncio.subprocess import PIPE, Process
 from pathlib import Path
@@ -20,7 +18,7 @@ from agentspace.v1.chat_service_pb2 import SendMessageRequest
 from agentspace.v1.chat_service_pb2_grpc import ChatServiceStub
 from standalone.__main__ import read_configs, run
 from tests.fixtures.stack import ROOT, Talk, clean_environment
-from tests.gateway.running import config, ended, running, waiting
+from tests.gateway.running import config, ended, running, stopped_at_once, waiting
 
 MODEL = "scripted/echo"
 
@@ -127,16 +125,7 @@ async def test_a_port_that_is_taken_costs_no_waiting_turn(tmp_path: Path) -> Non
 async def test_a_stop_ends_the_start(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     home = tmp_path / "home"
     await waiting(home)
-    with sqlite3.connect(home / "agentspace.db", isolation_level=None) as database:
-        # Nobody else can write: a start takes seconds, and fails then.
-        database.execute("BEGIN IMMEDIATE")
-        serving = asyncio.create_task(run(*read_configs(["--home", str(home), "--port", "0", "--grpc-port", "0"])))
-        await asyncio.sleep(0)
-        os.kill(os.getpid(), signal.SIGTERM)
-        async with asyncio.timeout(2):
-            await serving
-        database.execute("ROLLBACK")
-    database.close()
+    await stopped_at_once(home, run(*read_configs(["--home", str(home), "--port", "0", "--grpc-port", "0"])))
     assert capsys.readouterr().out == ""
 
 
