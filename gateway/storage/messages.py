@@ -68,7 +68,7 @@ class SqlMessages:
     def insert(self, message: Message) -> Message:
         """Append to the present generation; gives it the next position (or keeps a position that is not 0)."""
         session_no = self._numbers.session(message.session_id)
-        place = self._link.one(_PLACE, session_no)
+        place = self._numbers.place(session_no) or self._link.one(_PLACE, session_no)
         if place is None:
             raise session_not_found(message.session_id)
         generation, next_position = place
@@ -86,6 +86,7 @@ class SqlMessages:
             message.created_ms,
             dump_blocks(message.blocks),
         )
+        self._numbers.place_is(session_no, generation, max(next_position, position + 1))
         return message if message.position else message._replace(position=position)
 
     def get(self, session_id: str, message_id: str) -> Message | None:

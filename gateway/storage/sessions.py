@@ -117,6 +117,7 @@ class SqlSessions:
             s.system_prompt,
         )
         self._numbers.session_is(s.session_id, number)
+        self._numbers.place_is(number, s.generation, 1)
 
     def get(self, session_id: str) -> Session | None:
         """The session, deleted or not."""
@@ -171,6 +172,7 @@ class SqlSessions:
     def set_generation(self, session_id: str, generation: int, message_count: int, updated_ms: int) -> None:
         """Write what a compaction changes."""
         self._change(_SET_GENERATION, generation, message_count, updated_ms, session_id)
+        self._numbers.forget()
 
     def _change(self, statement: Statement, *values: object) -> None:
         if self._link.run(statement, *values) == 0:
