@@ -98,19 +98,23 @@ _NO_USAGE = TurnUsage()
 
 
 def dump_usage(usage: TurnUsage) -> str:
-    """JSON; empty while nothing was used."""
+    """[[counts], [charge], status, attempts], the lists in the order of their types; empty while nothing was used."""
     if usage == _NO_USAGE:
         return ""
-    fields = {**usage._asdict(), "counts": usage.counts._asdict(), "charge": usage.charge._asdict()}
-    return orjson.dumps(fields).decode()
+    return orjson.dumps(((*usage.counts,), (*usage.charge,), usage.status, usage.attempts)).decode()
 
 
 def load_usage(text: str) -> TurnUsage:
     """What dump_usage was given."""
     if not text:
         return _NO_USAGE
-    fields = orjson.loads(text)
-    return TurnUsage(TokenCounts(**fields["counts"]), Charge(**fields["charge"]), fields["status"], fields["attempts"])
+    counts, charge, status, attempts = _unnamed(orjson.loads(text))
+    return TurnUsage(TokenCounts(*_unnamed(counts)), Charge(*_unnamed(charge)), status, attempts)
+
+
+def _unnamed(values: Any) -> Iterable[Any]:
+    """Rows of the first days have names before the values, in the same order."""
+    return values.values() if isinstance(values, dict) else values
 
 
 def dump_error(error: TurnError | None) -> str:

@@ -4,7 +4,7 @@ from hypothesis import strategies as st
 from agentspace.v1 import error_pb2
 from gateway.domain.message import ContentBlock
 from gateway.domain.turn import TurnError, TurnPositions
-from gateway.domain.usage import TurnUsage
+from gateway.domain.usage import Charge, TokenCounts, TurnUsage
 from gateway.storage import packing
 
 numbers = st.integers(0, 2**40)
@@ -44,6 +44,23 @@ def test_blocks_come_back(block: ContentBlock) -> None:
 @given(st.builds(TurnPositions, numbers, numbers, st.lists(st.tuples(numbers, numbers)).map(tuple), numbers))
 def test_positions_come_back(positions: TurnPositions) -> None:
     assert packing.load_positions(packing.dump_positions(positions)) == positions
+
+
+def test_usage_comes_back() -> None:
+    usage = TurnUsage(TokenCounts(1, 2, 3, 4, 5, 6, 7), Charge(8, 9, False, "2026-11-20"), 3, 10)
+    text = packing.dump_usage(usage)
+    assert text == '[[1,2,3,4,5,6,7],[8,9,false,"2026-11-20"],3,10]'
+    assert packing.load_usage(text) == usage
+
+
+def test_usage_of_the_first_days_had_names() -> None:
+    text = (
+        '{"counts":{"uncached_input":1,"cache_write_5m":2,"cache_write_1h":3,"cache_read":4,"output":5,"thinking":6,'
+        '"server_tool_requests":7},"charge":{"input_pico":8,"output_pico":9,"priced":true,"price_version":"v"},'
+        '"status":2,"attempts":1}'
+    )
+    expected = TurnUsage(TokenCounts(1, 2, 3, 4, 5, 6, 7), Charge(8, 9, True, "v"), 2, 1)
+    assert packing.load_usage(text) == expected
 
 
 def test_nothing_takes_no_room() -> None:
