@@ -6,7 +6,8 @@ from nanoid.resources import alphabet, size
 
 from gateway.usecases.ports import Clock
 
-TIME_CHARACTERS = 6
+TIME_CHARACTERS = 7
+TICKS_PER_SECOND = 64
 RANDOM_CHARACTERS = size - TIME_CHARACTERS
 # In the order of their bytes, and without `-`: a command line would take an id that begins with it for an option.
 _DIGITS = "".join(sorted(alphabet)).removeprefix("-")
@@ -16,8 +17,8 @@ _CHARACTERS = bytes(ord(alphabet[byte % len(alphabet)]) for byte in range(256))
 
 
 class NanoIds:
-    """Implements the Ids port: 21 characters of nanoid's alphabet, of which 6 are the present second and 15 random, 90
-    bits of them.
+    """Implements the Ids port: 21 characters of nanoid's alphabet, of which 7 are the present 64th of a second and 14
+    random, 84 bits of them.
 
     Ids of one time sort next to each other, so what is written together lies together in every index by id: a commit
     changes fewer pages, and the pages of a large store that matter fit in memory. Random bytes are fetched for many ids
@@ -25,11 +26,11 @@ class NanoIds:
     thread is done.
     """
 
-    __slots__ = ("_at", "_clock", "_pool", "_prefix", "_second")
+    __slots__ = ("_at", "_clock", "_pool", "_prefix", "_tick")
 
     def __init__(self, clock: Clock) -> None:
         self._clock = clock
-        self._second = -1
+        self._tick = -1
         self._prefix = ""
         self._pool = ""
         self._at = 0
@@ -47,9 +48,9 @@ class NanoIds:
         return f"msg_{self._nanoid()}"
 
     def _nanoid(self) -> str:
-        second = self._clock.now_ms() // 1000
-        if second != self._second:
-            self._second, self._prefix = second, _written(second)
+        tick = self._clock.now_ms() * TICKS_PER_SECOND // 1000
+        if tick != self._tick:
+            self._tick, self._prefix = tick, _written(tick)
         start = self._at
         self._at = end = start + RANDOM_CHARACTERS
         if end > len(self._pool):
@@ -59,10 +60,10 @@ class NanoIds:
         return self._prefix + self._pool[start:end]
 
 
-def _written(second: int) -> str:
-    """A second since 1970 as characters that sort as it does, for the next 1,900 years."""
+def _written(tick: int) -> str:
+    """A tick since 1970 as characters that sort as it does, for the next 1,900 years."""
     digits = ""
     for _ in range(TIME_CHARACTERS):
-        second, digit = divmod(second, len(_DIGITS))
+        tick, digit = divmod(tick, len(_DIGITS))
         digits = _DIGITS[digit] + digits
     return digits

@@ -14,13 +14,14 @@ NANOID = r"[A-Za-z0-9_-]{21}"
 
 
 class Second:
-    """A clock that stands at a second."""
+    """A clock that stands within a second."""
 
-    def __init__(self, second: int) -> None:
+    def __init__(self, second: int, ms: int = 999) -> None:
         self.second = second
+        self.ms = ms
 
     def now_ms(self) -> int:
-        return self.second * 1000 + 999
+        return self.second * 1000 + self.ms
 
     def monotonic(self) -> float:
         return 0.0
@@ -47,6 +48,16 @@ def test_ids_sort_by_the_second_they_were_made_in() -> None:
         made.append(ids.session().encode())
     assert made == sorted(made)
     assert len({name[:TIME_CHARACTERS] for name in made}) == len(made)
+
+
+def test_ids_of_a_second_sort_by_its_64ths() -> None:
+    clock = Second(1_764_000_000)
+    ids = NanoIds(clock)
+    made = []
+    for clock.ms in range(0, 1000, 16):
+        made.append(ids.session().encode())
+    assert made == sorted(made)
+    assert len({name[:TIME_CHARACTERS] for name in made}) == 63
 
 
 @pytest.mark.parametrize("second", [0, 1_764_000_000, 59_000_000_000])
