@@ -75,13 +75,12 @@ def cost(charge: Charge) -> usage_pb2.Cost:
     """Amounts; without a price there are none."""
     if not charge.priced and not charge.total_pico:
         return usage_pb2.Cost()
-    return usage_pb2.Cost(
-        input_cost=usage_pb2.Money(pico_usd=charge.input_pico),
-        output_cost=usage_pb2.Money(pico_usd=charge.output_pico),
-        total_cost=usage_pb2.Money(pico_usd=charge.total_pico),
-        priced=charge.priced,
-        price_version=charge.price_version,
-    )
+    # Set in place: a message that is given to another is copied.
+    amounts = usage_pb2.Cost(priced=charge.priced, price_version=charge.price_version)
+    amounts.input_cost.pico_usd = charge.input_pico
+    amounts.output_cost.pico_usd = charge.output_pico
+    amounts.total_cost.pico_usd = charge.total_pico
+    return amounts
 
 
 def block(content: ContentBlock) -> message_pb2.ContentBlock:

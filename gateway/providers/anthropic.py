@@ -95,11 +95,10 @@ class AnthropicProvider:
     async def _ask(self, method: str, path: str, key: str, body: bytes | None, answer: "_Answer") -> None:
         """Make a request whose answer is to be heard. An error tells whether the request may have been executed."""
         try:
-            async with answer.limit:
-                await self._transport.exchange(method, path, key, body, answer)
+            await self._transport.exchange(method, path, key, body, answer)
         except NotSentError:
             raise faults.unreachable(self.name) from None
-        except (CutOffError, TimeoutError):
+        except CutOffError:
             # The body of a refusal may be cut off or missing.
             if not answer.refused:
                 raise faults.truncated(self.name, "was cut off") from None
@@ -108,25 +107,24 @@ class AnthropicProvider:
 
 
 class _Answer:
-    """A Receiver whose `body` is the one given, which returns True when it has enough; that of a refusal is kept, and
-    may last until `limit`."""
+    """A Receiver whose `body` is the one given, which returns True when it has enough; that of a refusal is kept."""
 
-    __slots__ = ("body", "headers", "limit", "refusal", "refused", "status")
+    __slots__ = ("body", "headers", "refusal", "refused", "status")
 
     def __init__(self, body: Callable[[bytes], bool]) -> None:
         self.body = body
-        self.limit = asyncio.timeout(None)
         self.status = 0
         self.headers: Mapping[str, str] = {}
         self.refused = False
         self.refusal = bytearray()
 
-    def head(self, status: int, headers: Mapping[str, str]) -> None:
+    def head(self, status: int, headers: Mapping[str, str]) -> float | None:
         self.status, self.headers = status, headers
         self.refused = not 200 <= status < 300
-        if self.refused:
-            self.body = self._keep
-            self.limit.reschedule(asyncio.get_running_loop().time() + REFUSAL_SECONDS)
+        if not self.refused:
+            return None
+        self.body = self._keep
+        return REFUSAL_SECONDS
 
     def _keep(self, data: bytes) -> bool:
         self.refusal += data

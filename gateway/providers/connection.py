@@ -23,14 +23,16 @@ class NotSentError(Exception):
 
 
 class CutOffError(Exception):
-    """The connection ended before the answer did, or what came was no answer. The request may have been executed."""
+    """The connection ended before the answer did, the answer took longer than the receiver allows, or what came was
+    none. The request may have been executed."""
 
 
 class Receiver(Protocol):
     """Who gets an answer. Whatever its methods raise ends the exchange, and is raised there."""
 
-    def head(self, status: int, headers: Mapping[str, str]) -> None:
-        """The answer begins. Names of headers are in lower case; of those sent twice the last counts."""
+    def head(self, status: int, headers: Mapping[str, str]) -> float | None:
+        """The answer begins. Names of headers are in lower case; of those sent twice the last counts. Returns how many
+        seconds its body may take; None: however long it takes."""
         ...
 
     def body(self, data: bytes) -> bool:
@@ -48,12 +50,13 @@ class Connection(asyncio.Protocol):
         self._parser: HttpResponseParser | None = HttpResponseParser(self)
         self._receiver: Receiver | None = None
         self._answered: asyncio.Future[None] | None = None
-        self._patience: asyncio.TimerHandle | None = None
+        self._timer: asyncio.TimerHandle | None = None
         self._headers: dict[str, str] = {}
         self._pieces: list[bytes] = []
         self._status = 0
-        self._headed = self._complete = self._kept = False
+        self._headed = self._enough = self._complete = self._kept = False
         self._barren = 0
+        self._poll: select.poll | None = None
 
     @property
     def usable(self) -> bool:
@@ -67,9 +70,10 @@ class Connection(asyncio.Protocol):
         """Whether nothing waits to be read. While idle, what waits is the end, which the event loop has yet to see."""
         if self._transport is None:
             return False
-        waiting = select.poll()
-        waiting.register(self._transport.get_extra_info("socket"), select.POLLIN)
-        return not waiting.poll(0)
+        if self._poll is None:
+            self._poll = select.poll()
+            self._poll.register(self._transport.get_extra_info("socket"), select.POLLIN)
+        return not self._poll.poll(0)
 
     async def ask(self, request: bytes, receiver: Receiver) -> None:
         """Send a whole request and hand the answer to `receiver`, until it is complete or the receiver has enough.
@@ -81,7 +85,7 @@ class Connection(asyncio.Protocol):
         if transport is None or transport.is_closing():
             raise NotSentError
         self._receiver = receiver
-        self._headed = self._complete = self._kept = False
+        self._headed = self._enough = self._complete = self._kept = False
         self._barren = self._status = 0
         self._headers = {}
         self._answered = self._loop.create_future()
@@ -90,9 +94,7 @@ class Connection(asyncio.Protocol):
             await self._answered
         finally:
             self._receiver = self._answered = None
-            if self._patience is not None:
-                self._patience.cancel()
-                self._patience = None
+            self._set_timer(None)
             if not (self._complete and self._kept):
                 self.abort()
 
@@ -112,7 +114,7 @@ class Connection(asyncio.Protocol):
     def connection_lost(self, error: Exception | None) -> None:
         """It is closed."""
         self._transport = self._parser = None
-        self._end(None if self._patience is not None else CutOffError())
+        self._end(None if self._enough else CutOffError())
 
     def data_received(self, data: bytes) -> None:
         """Bytes came."""
@@ -124,7 +126,7 @@ class Connection(asyncio.Protocol):
             # The exchange is over, and whoever made it has yet to hear so; one wake-up may bring several reads.
             self._complete = False
             return
-        enough = broken = False
+        broken = False
         try:
             parser.feed_data(data)
         except (HttpParserError, HttpParserUpgrade):
@@ -133,11 +135,14 @@ class Connection(asyncio.Protocol):
         try:
             if self._status and not self._headed:
                 self._headed = True
-                receiver.head(self._status, self._headers)
+                if (seconds := receiver.head(self._status, self._headers)) is not None:
+                    self._set_timer(self._loop.call_later(seconds, self._end, CutOffError()))
             if pieces := self._pieces:
                 self._pieces = []
                 self._barren = 0
-                enough = receiver.body(pieces[0] if len(pieces) == 1 else b"".join(pieces))
+                if receiver.body(pieces[0] if len(pieces) == 1 else b"".join(pieces)) and not self._enough:
+                    self._enough = True
+                    self._set_timer(self._loop.call_later(BODY_END_SECONDS, self._end, None))
             else:
                 self._barren += len(data)
         except Exception as error:  # noqa: BLE001 - it belongs to the one who asked
@@ -146,9 +151,12 @@ class Connection(asyncio.Protocol):
         if self._complete:
             self._end(None)
         elif broken or self._barren > LONGEST_HEAD_BYTES:
-            self._end(None if enough or self._patience is not None else CutOffError())
-        elif enough and self._patience is None:
-            self._patience = self._loop.call_later(BODY_END_SECONDS, self._end, None)
+            self._end(None if self._enough else CutOffError())
+
+    def _set_timer(self, timer: asyncio.TimerHandle | None) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+        self._timer = timer
 
     def _end(self, error: Exception | None) -> None:
         answered = self._answered

@@ -8,17 +8,19 @@ Answer = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
 
 
 class Kept:
-    """Implements Receiver. `enough`: how many bytes of body it wants at most."""
+    """Implements Receiver. `enough`: how many bytes of body it wants at most; `seconds`: how long it waits for them."""
 
-    def __init__(self, enough: int = 1 << 30) -> None:
+    def __init__(self, enough: int = 1 << 30, seconds: float | None = None) -> None:
         self.status = 0
         self.headers: Mapping[str, str] = {}
         self.pieces: list[bytes] = []
         self.heard = asyncio.Event()
         self._enough = enough
+        self._seconds = seconds
 
-    def head(self, status: int, headers: Mapping[str, str]) -> None:
+    def head(self, status: int, headers: Mapping[str, str]) -> float | None:
         self.status, self.headers = status, headers
+        return self._seconds
 
     def body(self, data: bytes) -> bool:
         self.pieces.append(data)

@@ -145,6 +145,39 @@ async def test_nonsense_after_enough_is_nobodys_business(
         assert (kept.text, connection.usable) == (b"hi", False)
 
 
+async def test_a_body_takes_no_longer_than_the_receiver_allows() -> None:
+    async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(HI[:-1])
+        # It ends when the reader gives up.
+        assert await reader.read() == b""
+
+    kept = Kept(seconds=0.05)
+    async with asyncio.timeout(5), connected(answer) as connection:
+        with pytest.raises(CutOffError):
+            await connection.ask(GET, kept)
+        assert (kept.text, connection.usable) == (b"h", False)
+
+
+async def test_who_has_enough_in_time_is_not_cut_off_by_it() -> None:
+    done = asyncio.Event()
+
+    async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        for _ in range(2):
+            await reader.readuntil(b"\r\n\r\n")
+            writer.write(HI)
+        await done.wait()
+
+    async with asyncio.timeout(5), connected(answer) as connection:
+        hurried, patient = Kept(seconds=0.05), Kept(seconds=None)
+        await connection.ask(GET, hurried)
+        assert connection.usable
+        # The time of the first exchange says nothing of the second.
+        await connection.ask(GET, patient)
+        assert (hurried.text, patient.text, connection.usable) == (b"hi", b"hi", True)
+        done.set()
+
+
 async def test_what_nobody_asked_for_closes_an_idle_connection() -> None:
     go = asyncio.Event()
 
