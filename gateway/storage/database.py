@@ -57,6 +57,7 @@ class Database:
         """Finish what waits, then let go of the file. Later calls raise STORAGE_UNAVAILABLE. Idempotent."""
         if not self._closed:
             self._closed = True
+            self._writer.hand_over()
             await asyncio.to_thread(self._close)
 
     async def _submitted(self, threads: Writer | Readers, work: Callable[[Any], T]) -> T:

@@ -1,6 +1,7 @@
 """Writer: the one thread that writes: all works that wait in one transaction, and their answers after COMMIT.
 
-Called by database. One commit, and so one wait for the disk, serves all works that came in during the commit before.
+Called by database. One commit, and so one wait for the disk, serves all works that came in during the commit before,
+and at least those of a few rounds of the event loop.
 A work that raises takes back its own rows only: then all works of the transaction are taken back and run again, each
 under a savepoint. One that meets damage in the file ends its transaction; the halves of the batch are then tried each
 in one of its own, until the work is alone. After the answers, never before, the same connection makes checkpoints.
@@ -23,6 +24,9 @@ BATCH = 512
 """Most works in one transaction."""
 WAITING = 10_000
 """Most works that may wait; the next one is refused."""
+ROUNDS = 8
+"""How many rounds of the event loop a work waits for others before the thread is woken. A busy loop finds some in them,
+and is not interrupted for each; to one that has nothing else to do they are some microseconds."""
 
 _WORKS_PER_CHECKPOINT = 500
 _LARGE_LOG = 16_384
@@ -62,6 +66,7 @@ class Writer:
     def __init__(self, path: Path, connection: sqlite3.Connection, loop: asyncio.AbstractEventLoop) -> None:
         self._path = path
         self._loop = loop
+        self._gathered: list[Job] = []
         self._jobs: SimpleQueue[Job | None] = SimpleQueue()
         self._thread = Thread(target=self._run, name="storage-writer", daemon=True)
         self._works = 0
@@ -79,12 +84,26 @@ class Writer:
 
     def submit(self, work: Work, future: "asyncio.Future[Any]") -> None:
         """Put a work in line; `future` gets its outcome. Raises STORAGE_UNAVAILABLE when too many wait."""
-        if self._jobs.qsize() >= WAITING:
+        if self._jobs.qsize() + len(self._gathered) >= WAITING:
             raise unavailable(f"{WAITING} writes are waiting already")
-        self._jobs.put((work, future))
+        self._gathered.append((work, future))
+        if len(self._gathered) == 1:
+            self._loop.call_soon(self._gather, ROUNDS)
+
+    def _gather(self, rounds: int) -> None:
+        if rounds > 1:
+            self._loop.call_soon(self._gather, rounds - 1)
+        else:
+            self.hand_over()
+
+    def hand_over(self) -> None:
+        """Let the thread have what waits for others."""
+        jobs, self._gathered = self._gathered, []
+        for job in jobs:
+            self._jobs.put(job)
 
     def stop(self) -> None:
-        """Finish what waits, then close the connection. Nothing may be submitted afterwards."""
+        """Finish what was handed over, then close the connection. Nothing may be submitted afterwards."""
         self._jobs.put(None)
 
     def join(self) -> None:

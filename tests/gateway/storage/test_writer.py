@@ -62,6 +62,16 @@ async def test_what_waits_is_one_transaction(store: Database, held: threading.Ev
     assert log == ["COMMIT", *["BEGIN IMMEDIATE", "COMMIT"] * 2]
 
 
+async def test_works_of_a_few_rounds_are_one_transaction(store: Database) -> None:
+    log = trace(store)
+    works = []
+    for number in range(writer.ROUNDS // 2):
+        works.append(asyncio.create_task(store.write(lambda tx, n=number: tx.sessions.insert(session(f"s{n}")))))
+        await asyncio.sleep(0)
+    await asyncio.gather(*works)
+    assert log == ["BEGIN IMMEDIATE", "COMMIT"]
+
+
 async def test_the_line_is_bounded(store: Database, held: threading.Event, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(writer, "WAITING", 3)
     works = [asyncio.create_task(store.write(lambda tx: None)) for _ in range(3)]
