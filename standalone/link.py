@@ -25,10 +25,7 @@ from gateway.app import App
 from gateway.domain.error import GatewayError
 from gateway.rpc.connect import Connection
 from gateway.rpc.methods import Method
-from gateway.rpc.pace import Pace
-
-FLUSH_SECONDS = 0.002
-"""How far batches are apart under load."""
+from gateway.rpc.pace import ROUNDS, Pace
 
 
 class DirectLink:
@@ -39,7 +36,7 @@ class DirectLink:
         self._methods: dict[str, Method] = {}
         self._connection: Connection | None = None
         self._receiver: Receiver | None = None
-        self._pace = Pace(FLUSH_SECONDS)
+        self._pace = Pace()
         self._started = asyncio.Event()
         self._opened = asyncio.Event()
 
@@ -90,9 +87,15 @@ class DirectLink:
         loop = asyncio.get_running_loop()
         due = self._pace.due
         if due <= loop.time() or (self._connection is not None and self._connection.urgent):
-            loop.call_soon(self._flush)
+            loop.call_soon(self._round, ROUNDS)
         else:
-            loop.call_at(due, self._flush)
+            loop.call_at(due, self._round, ROUNDS)
+
+    def _round(self, left: int) -> None:
+        if left > 1 and self._connection is not None and not self._connection.urgent:
+            asyncio.get_running_loop().call_soon(self._round, left - 1)
+        else:
+            self._flush()
 
     def flush(self) -> None:
         """Hand over at once what is ready."""

@@ -7,7 +7,7 @@ import pytest
 
 from agentspace.v1.gateway_service_pb2 import ChannelRequest, ConnectRequest
 from bridge import outbox as module
-from bridge.outbox import BATCH_BYTES, FLUSH_SECONDS, FREE_BATCHES, FULL_BYTES, Outbox
+from bridge.outbox import BATCH_BYTES, FLUSH_SECONDS, FREE_BATCHES, FULL_BYTES, ROUNDS, Outbox
 
 
 class Way:
@@ -43,6 +43,25 @@ async def test_what_is_ready_together_travels_together(way: Way) -> None:
     assert await way.batches.get() == [1, 2, 3]
     way.outbox.put(request(4))
     assert await way.batches.get() == [4]
+
+
+async def test_messages_of_a_few_rounds_travel_together(way: Way) -> None:
+    for channel in range(ROUNDS - 1):
+        way.outbox.put(request(channel))
+        await asyncio.sleep(0)
+    assert await way.batches.get() == list(range(ROUNDS - 1))
+
+
+async def test_a_question_ends_the_rounds(way: Way) -> None:
+    way.outbox.put(request(1))
+    await asyncio.sleep(0)
+    way.outbox.put(question(2))
+    await asyncio.sleep(0)
+    assert way.batches.get_nowait() == [1, 2]
+    # Nothing is left of the rounds of the first.
+    way.outbox.put(request(3))
+    assert await way.batches.get() == [3]
+    assert way.batches.empty()
 
 
 async def test_under_load_batches_are_apart(way: Way) -> None:

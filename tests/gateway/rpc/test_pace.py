@@ -2,13 +2,11 @@
 
 import pytest
 
-from gateway.rpc.pace import FREE_BATCHES, Pace
-
-FLUSH_SECONDS = 0.002
+from gateway.rpc.pace import FLUSH_SECONDS, FREE_BATCHES, Pace
 
 
 def test_the_first_batches_go_at_once() -> None:
-    pace = Pace(FLUSH_SECONDS)
+    pace = Pace()
     for _ in range(FREE_BATCHES):
         assert pace.due <= 100.0
         pace.left(100.0, 100.0)
@@ -16,7 +14,7 @@ def test_the_first_batches_go_at_once() -> None:
 
 @pytest.mark.parametrize("on_its_way", [0.0, 0.001, 0.008])
 def test_under_load_each_batch_goes_an_interval_after_the_one_before_has_left(on_its_way: float) -> None:
-    pace = Pace(FLUSH_SECONDS)
+    pace = Pace()
     now, gone = 100.0, 0
     while now < 101.0:
         began = max(now, pace.due)
@@ -28,7 +26,7 @@ def test_under_load_each_batch_goes_an_interval_after_the_one_before_has_left(on
 
 
 def test_after_a_rest_batches_go_at_once_again() -> None:
-    pace = Pace(FLUSH_SECONDS)
+    pace = Pace()
     now = 100.0
     for _ in range(100):
         now = max(now, pace.due)
@@ -41,7 +39,7 @@ def test_after_a_rest_batches_go_at_once_again() -> None:
 
 
 def test_batches_that_went_before_their_time_hold_up_nothing_for_longer_than_an_interval() -> None:
-    pace = Pace(FLUSH_SECONDS)
+    pace = Pace()
     for _ in range(1000):
         pace.left(100.0, 100.0)
     assert pace.due <= 100.0 + FLUSH_SECONDS
