@@ -14,7 +14,8 @@ BATCH_BYTES = 2 * 1024 * 1024
 FLUSH_SECONDS = 0.002
 """How far batches are apart under load: one costs both sides far more than a request in it."""
 ROUNDS = 5
-"""How many rounds of the event loop a batch of messages waits when it is due, so that others may join it."""
+"""How many rounds of the event loop a batch of messages waits when it is due, so that others may join it; they end
+after FLUSH_SECONDS."""
 FREE_BATCHES = 4
 """How many go at once after a rest."""
 FULL_BYTES = 4 * 1024 * 1024
@@ -79,14 +80,15 @@ class Outbox:
             # Even at once is one round of the loop later: what else is ready goes along.
             if urgent:
                 self._flush_at = loop.call_soon(self._flush)
-            elif self._due <= loop.time():
-                self._flush_at = loop.call_soon(self._round, ROUNDS)
+            elif self._due <= (now := loop.time()):
+                self._flush_at = loop.call_soon(self._round, ROUNDS, now + FLUSH_SECONDS)
             else:
-                self._flush_at = loop.call_at(self._due, self._round, ROUNDS)
+                self._flush_at = loop.call_at(self._due, self._round, ROUNDS, self._due + FLUSH_SECONDS)
 
-    def _round(self, left: int) -> None:
-        if left > 1:
-            self._flush_at = asyncio.get_running_loop().call_soon(self._round, left - 1)
+    def _round(self, left: int, until: float) -> None:
+        loop = asyncio.get_running_loop()
+        if left > 1 and loop.time() < until:
+            self._flush_at = loop.call_soon(self._round, left - 1, until)
         else:
             self._flush()
 

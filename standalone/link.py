@@ -25,7 +25,7 @@ from gateway.app import App
 from gateway.domain.error import GatewayError
 from gateway.rpc.connect import Connection
 from gateway.rpc.methods import Method
-from gateway.rpc.pace import ROUNDS, Pace
+from gateway.rpc.pace import FLUSH_SECONDS, ROUNDS, Pace
 
 
 class DirectLink:
@@ -87,13 +87,14 @@ class DirectLink:
         loop = asyncio.get_running_loop()
         due = self._pace.due
         if due <= loop.time() or (self._connection is not None and self._connection.urgent):
-            loop.call_soon(self._round, ROUNDS)
+            loop.call_soon(self._round, ROUNDS, loop.time() + FLUSH_SECONDS)
         else:
-            loop.call_at(due, self._round, ROUNDS)
+            loop.call_at(due, self._round, ROUNDS, due + FLUSH_SECONDS)
 
-    def _round(self, left: int) -> None:
-        if left > 1 and self._connection is not None and not self._connection.urgent:
-            asyncio.get_running_loop().call_soon(self._round, left - 1)
+    def _round(self, left: int, until: float) -> None:
+        loop = asyncio.get_running_loop()
+        if left > 1 and loop.time() < until and self._connection is not None and not self._connection.urgent:
+            loop.call_soon(self._round, left - 1, until)
         else:
             self._flush()
 

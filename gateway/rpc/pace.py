@@ -10,7 +10,7 @@ FLUSH_SECONDS = 0.002
 FREE_BATCHES = 4
 ROUNDS = 5
 """How many rounds of the event loop a batch waits when it is due: a busy loop finds more in them, to one that has
-nothing else to do they are some microseconds."""
+nothing else to do they are some microseconds. They end after FLUSH_SECONDS: a round of many sockets is long."""
 
 
 class Pace:

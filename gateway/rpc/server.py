@@ -21,7 +21,7 @@ from gateway.rpc import direct
 from gateway.rpc.connect import Connection, Delivery
 from gateway.rpc.frames import FRAME_MEMBERS
 from gateway.rpc.methods import Calls, Method, service_descriptors
-from gateway.rpc.pace import ROUNDS, Pace
+from gateway.rpc.pace import FLUSH_SECONDS, ROUNDS, Pace
 
 BACKLOG_ANSWERS = 4096
 REFLECTION_V1 = "grpc.reflection.v1.ServerReflection"
@@ -117,8 +117,9 @@ class GrpcServer:
                 early = 0.0 if connection.urgent else pace.due - loop.time()
                 # What else became ready with it goes along, and a request to a provider goes before it.
                 await asyncio.sleep(max(early, 0.0))
+                until = loop.time() + FLUSH_SECONDS
                 for _ in range(ROUNDS - 1):
-                    if connection.urgent:
+                    if connection.urgent or loop.time() >= until:
                         break
                     await asyncio.sleep(0)
                 ready.clear()

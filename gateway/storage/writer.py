@@ -27,6 +27,8 @@ WAITING = 10_000
 ROUNDS = 8
 """How many rounds of the event loop a work waits for others before the thread is woken. A busy loop finds some in them,
 and is not interrupted for each; to one that has nothing else to do they are some microseconds."""
+GATHER_SECONDS = 0.002
+"""When the rounds end at the latest."""
 
 _WORKS_PER_CHECKPOINT = 500
 _LARGE_LOG = 16_384
@@ -88,11 +90,11 @@ class Writer:
             raise unavailable(f"{WAITING} writes are waiting already")
         self._gathered.append((work, future))
         if len(self._gathered) == 1:
-            self._loop.call_soon(self._gather, ROUNDS)
+            self._loop.call_soon(self._gather, ROUNDS, self._loop.time() + GATHER_SECONDS)
 
-    def _gather(self, rounds: int) -> None:
-        if rounds > 1:
-            self._loop.call_soon(self._gather, rounds - 1)
+    def _gather(self, left: int, until: float) -> None:
+        if left > 1 and self._loop.time() < until:
+            self._loop.call_soon(self._gather, left - 1, until)
         else:
             self.hand_over()
 

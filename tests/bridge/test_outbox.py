@@ -45,14 +45,23 @@ async def test_what_is_ready_together_travels_together(way: Way) -> None:
     assert await way.batches.get() == [4]
 
 
-async def test_messages_of_a_few_rounds_travel_together(way: Way) -> None:
+async def test_messages_of_a_few_rounds_travel_together(way: Way, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "FLUSH_SECONDS", 60.0)
     for channel in range(ROUNDS - 1):
         way.outbox.put(request(channel))
         await asyncio.sleep(0)
     assert await way.batches.get() == list(range(ROUNDS - 1))
 
 
-async def test_a_question_ends_the_rounds(way: Way) -> None:
+async def test_no_message_waits_for_long_rounds(way: Way, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "ROUNDS", 10**12)
+    for number in range(2 * FREE_BATCHES):
+        way.outbox.put(request(number))
+        assert await way.batches.get() == [number]
+
+
+async def test_a_question_ends_the_rounds(way: Way, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "FLUSH_SECONDS", 60.0)
     way.outbox.put(request(1))
     await asyncio.sleep(0)
     way.outbox.put(question(2))

@@ -120,6 +120,16 @@ async def test_frames_are_answered_in_order(parts: Parts) -> None:
     assert kinds[:3] + kinds[-1:] == ["session_created", "chat_accepted", "chat_stream_start", "chat_stream_end"]
 
 
+async def test_nothing_waits_for_long_rounds(parts: Parts, monkeypatch: pytest.MonkeyPatch) -> None:
+    for module in ("bridge.outbox", "gateway.rpc.server", "standalone.link"):
+        monkeypatch.setattr(f"{module}.ROUNDS", 10**12)
+    link, recorder, _ = parts
+    link.send(opening(1))
+    for request_id in ("a", "b"):
+        link.send(frame(1, request_id, chat_send={"content": "one two three"}))
+        await recorder.until("chat_stream_end", request_id)
+
+
 async def test_many_requests_keep_their_order(parts: Parts) -> None:
     link, recorder, _ = parts
     link.send(opening(1))

@@ -62,7 +62,8 @@ async def test_what_waits_is_one_transaction(store: Database, held: threading.Ev
     assert log == ["COMMIT", *["BEGIN IMMEDIATE", "COMMIT"] * 2]
 
 
-async def test_works_of_a_few_rounds_are_one_transaction(store: Database) -> None:
+async def test_works_of_a_few_rounds_are_one_transaction(store: Database, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(writer, "GATHER_SECONDS", 60.0)
     log = trace(store)
     works = []
     for number in range(writer.ROUNDS // 2):
@@ -70,6 +71,12 @@ async def test_works_of_a_few_rounds_are_one_transaction(store: Database) -> Non
         await asyncio.sleep(0)
     await asyncio.gather(*works)
     assert log == ["BEGIN IMMEDIATE", "COMMIT"]
+
+
+async def test_no_work_waits_for_long_rounds(store: Database, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(writer, "ROUNDS", 10**12)
+    async with asyncio.timeout(10):
+        await store.write(lambda tx: tx.sessions.insert(session()))
 
 
 async def test_the_line_is_bounded(store: Database, held: threading.Event, monkeypatch: pytest.MonkeyPatch) -> None:
