@@ -126,7 +126,7 @@ class Connection(asyncio.Protocol):
             # The exchange is over, and whoever made it has yet to hear so; one wake-up may bring several reads.
             self._complete = False
             return
-        broken = False
+        enough = broken = False
         try:
             parser.feed_data(data)
         except (HttpParserError, HttpParserUpgrade):
@@ -140,9 +140,7 @@ class Connection(asyncio.Protocol):
             if pieces := self._pieces:
                 self._pieces = []
                 self._barren = 0
-                if receiver.body(pieces[0] if len(pieces) == 1 else b"".join(pieces)) and not self._enough:
-                    self._enough = True
-                    self._set_timer(self._loop.call_later(BODY_END_SECONDS, self._end, None))
+                enough = receiver.body(pieces[0] if len(pieces) == 1 else b"".join(pieces))
             else:
                 self._barren += len(data)
         except Exception as error:  # noqa: BLE001 - it belongs to the one who asked
@@ -151,7 +149,10 @@ class Connection(asyncio.Protocol):
         if self._complete:
             self._end(None)
         elif broken or self._barren > LONGEST_HEAD_BYTES:
-            self._end(None if self._enough else CutOffError())
+            self._end(None if enough or self._enough else CutOffError())
+        elif enough and not self._enough:
+            self._enough = True
+            self._set_timer(self._loop.call_later(BODY_END_SECONDS, self._end, None))
 
     def _set_timer(self, timer: asyncio.TimerHandle | None) -> None:
         if self._timer is not None:
