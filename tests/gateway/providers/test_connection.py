@@ -159,20 +159,22 @@ async def test_a_body_takes_no_longer_than_the_receiver_allows() -> None:
         assert (kept.text, connection.usable) == (b"h", False)
 
 
-async def test_who_has_enough_in_time_is_not_cut_off_by_it() -> None:
-    done = asyncio.Event()
+async def test_the_time_of_one_body_says_nothing_of_the_next() -> None:
+    allowed, over, done = 0.05, asyncio.Event(), asyncio.Event()
 
     async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        for _ in range(2):
-            await reader.readuntil(b"\r\n\r\n")
-            writer.write(HI)
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(HI)
+        await reader.readuntil(b"\r\n\r\n")
+        await over.wait()
+        writer.write(HI)
         await done.wait()
 
     async with asyncio.timeout(5), connected(answer) as connection:
-        hurried, patient = Kept(seconds=0.05), Kept(seconds=None)
+        hurried, patient = Kept(seconds=allowed), Kept()
         await connection.ask(GET, hurried)
         assert connection.usable
-        # The time of the first exchange says nothing of the second.
+        asyncio.get_running_loop().call_later(2 * allowed, over.set)
         await connection.ask(GET, patient)
         assert (hurried.text, patient.text, connection.usable) == (b"hi", b"hi", True)
         done.set()
