@@ -14,7 +14,8 @@ from benchmarks.plan import Plan
 from benchmarks.processes import memory
 from benchmarks.subjects import Subject
 
-PACED = Plan("chats", sockets=50, deltas=150, gap_us=20_000, first_us=5_000, stagger_us=1_000_000)
+# The chats begin 20.4 ms apart: at multiples of their gap all deltas would come in bunches, and none alone.
+PACED = Plan("chats", sockets=50, deltas=150, gap_us=20_000, first_us=5_000, stagger_us=1_020_000)
 SATURATED = Plan("chats", sockets=64, deltas=800, gap_us=2_000, stagger_us=100_000)
 SHORT = Plan("chats", sockets=16, turns=60, deltas=20)
 LOW = Plan("chats", sockets=2, turns=12, deltas=40, gap_us=20_000, first_us=5_000, stagger_us=10_000)
