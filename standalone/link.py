@@ -25,7 +25,10 @@ from gateway.app import App
 from gateway.domain.error import GatewayError
 from gateway.rpc.connect import Connection
 from gateway.rpc.methods import Method
-from gateway.rpc.pace import FLUSH_SECONDS, ROUNDS, Pace
+from gateway.rpc.pace import Pace
+
+LATER_SECONDS = 0.003
+"""How far batches are apart under load that hold no more than the middles of answers."""
 
 
 class DirectLink:
@@ -36,7 +39,7 @@ class DirectLink:
         self._methods: dict[str, Method] = {}
         self._connection: Connection | None = None
         self._receiver: Receiver | None = None
-        self._pace = Pace()
+        self._pace: Pace | None = None
         self._started = asyncio.Event()
         self._opened = asyncio.Event()
 
@@ -58,11 +61,12 @@ class DirectLink:
         await self._started.wait()
         self._methods = {method.name: method for method in self._app.methods}
         self._receiver = receiver
+        self._pace = Pace(self._flush, LATER_SECONDS, asyncio.get_running_loop())
         self._connection = Connection(
             self._app.methods,
             self._app.calls,
             self._app.credentials,
-            self._schedule,
+            self._pace.hurry,
             self._app.spawn,
             vouched=True,
         )
@@ -73,6 +77,7 @@ class DirectLink:
             self._opened.clear()
             connection, self._connection = self._connection, None
             connection.close()
+            self._pace.stop()
             receiver.on_lost()
 
     def send(self, request: ChannelRequest) -> None:
@@ -83,34 +88,20 @@ class DirectLink:
     async def drain(self) -> None:
         """Nothing waits here."""
 
-    def _schedule(self) -> None:
-        loop = asyncio.get_running_loop()
-        due = self._pace.due
-        if due <= loop.time() or (self._connection is not None and self._connection.urgent):
-            loop.call_soon(self._round, ROUNDS, loop.time() + FLUSH_SECONDS)
-        else:
-            loop.call_at(due, self._round, ROUNDS, due + FLUSH_SECONDS)
-
-    def _round(self, left: int, until: float) -> None:
-        loop = asyncio.get_running_loop()
-        if left > 1 and loop.time() < until and self._connection is not None and not self._connection.urgent:
-            loop.call_soon(self._round, left - 1, until)
-        else:
-            self._flush()
-
     def flush(self) -> None:
         """Hand over at once what is ready."""
-        while self._connection is not None and self._connection.is_ready:
+        while self._connection is not None and self._connection.haste:
             self._flush()
 
     def _flush(self) -> None:
-        if self._connection is None or self._receiver is None:
+        if self._connection is None or self._receiver is None or self._pace is None:
             return
-        loop = asyncio.get_running_loop()
-        began = loop.time()
+        self._pace.begin()
         if batch := self._connection.collect():
             self._receiver.on_batch(batch)
-            self._pace.left(began, loop.time())
+            self._pace.left()
+        else:
+            self._pace.dropped()
 
     async def hello(self, token: str) -> Hello:
         """Who the bearer of the token is."""

@@ -8,6 +8,7 @@ from typing import Protocol
 from agentspace.v1 import frame_pb2
 from gateway.domain.access import Principal
 from gateway.rpc.methods import Feed
+from gateway.rpc.pace import LATER, SOON
 
 ANSWERS_AT_ONCE = 4
 """How many requests of a channel are worked on whose answers may be large: these wait in memory, window or not."""
@@ -17,8 +18,8 @@ class Woken(Protocol):
     """Who collects what streams have: the connection they belong to."""
 
     awake: "dict[Stream, None]"
-    is_ready: bool
-    on_ready: Callable[[], None]
+    haste: int
+    on_ready: Callable[[int], None]
 
 
 class Channel:
@@ -84,10 +85,11 @@ class Stream:
         self.watched = watched
         self.feed: Feed | None = None
 
-    def wake(self) -> None:
+    def wake(self, soon: bool) -> None:
         """There may be something to take. Called for every delta."""
         connection = self.connection
         connection.awake[self] = None
-        if not connection.is_ready:
-            connection.is_ready = True
-            connection.on_ready()
+        haste = SOON if soon else LATER
+        if connection.haste < haste:
+            connection.haste = haste
+            connection.on_ready(haste)

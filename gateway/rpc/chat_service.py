@@ -1,14 +1,12 @@
 """ChatService: converts and calls the use cases about turns."""
 
-from collections.abc import Callable
-
 from agentspace.v1 import chat_service_pb2 as pb
 from gateway.domain.access import Principal
 from gateway.domain.error import invalid
 from gateway.domain.ids import resolve_session
 from gateway.rpc import convert
 from gateway.usecases.cancel_turn import CancelTurn
-from gateway.usecases.live_sessions import LiveSessions
+from gateway.usecases.live_sessions import LiveSessions, Wake
 from gateway.usecases.read_turns import ReadTurns
 from gateway.usecases.send_message import Send, SendMessage
 from gateway.usecases.watch_session import Feed, WatchSession
@@ -29,7 +27,7 @@ class ChatService:
         self._read = read
         self._live = live
 
-    async def send_message(self, request: pb.SendMessageRequest, caller: Principal, wake: Callable[[], None]) -> Feed:
+    async def send_message(self, request: pb.SendMessageRequest, caller: Principal, wake: Wake) -> Feed:
         """Commit a message and follow its turn."""
         if request.on_busy not in _ON_BUSY:
             raise invalid("onBusy", "reject, queue or interrupt")
@@ -46,7 +44,7 @@ class ChatService:
         )
         return await self._send(send, caller, wake)
 
-    async def watch_session(self, request: pb.WatchSessionRequest, caller: Principal, wake: Callable[[], None]) -> Feed:
+    async def watch_session(self, request: pb.WatchSessionRequest, caller: Principal, wake: Wake) -> Feed:
         """Follow a session."""
         after_seq = request.after_seq if request.HasField("after_seq") else None
         return await self._watch(request.session_id, request.epoch, after_seq, wake)

@@ -22,6 +22,7 @@ from gateway.domain.ids import resolve_session
 from gateway.rpc.channel import Channel, Stream
 from gateway.rpc.frames import FRAME_TYPE, LEVEL, frame_bytes
 from gateway.rpc.methods import Calls, Feed, Method
+from gateway.rpc.pace import NOW, SOON
 
 DEFAULT_WINDOW_BYTES = 1024 * 1024
 TAKE_CHARACTERS = 64 * 1024
@@ -46,15 +47,15 @@ and to whom it goes, as (channel, id of the request)."""
 
 
 class Connection:
-    """One call of Connect. `on_ready` is called when `collect` has something to give; `spawn` starts the tasks of
-    requests; `vouched` as in Credentials."""
+    """One call of Connect. `on_ready` is called when `collect` has something to give, and again when that is in more of
+    a hurry, which it is told (see pace); `spawn` starts the tasks of requests; `vouched` as in Credentials."""
 
     def __init__(
         self,
         methods: list[Method],
         calls: Calls,
         credentials: Credentials,
-        on_ready: Callable[[], None],
+        on_ready: Callable[[int], None],
         spawn: Callable[[Coroutine[Any, Any, None]], "asyncio.Task[None]"],
         *,
         vouched: bool = False,
@@ -68,10 +69,9 @@ class Connection:
         self._answers: deque[Delivery] = deque()
         self.on_ready = on_ready
         self.awake: dict[Stream, None] = {}
-        self.is_ready = False
+        self.haste = 0
+        """How much of a hurry what is ready is in; 0 when there is nothing."""
         self.ending = False
-        self.urgent = False
-        """There is an answer to a single question, which is worth a batch of its own."""
 
     # --- in ---------------------------------------------------------------------------------------------------------
 
@@ -134,7 +134,7 @@ class Connection:
         """There may be room in the window again."""
         if not channel.full:
             for stream in channel.streams:
-                stream.wake()
+                stream.wake(True)
             self._take_up(channel)
 
     def _take_up(self, channel: Channel) -> None:
@@ -221,7 +221,7 @@ class Connection:
             feed.close()
             return
         stream.feed = feed
-        stream.wake()
+        stream.wake(True)
 
     def _unwatch(self, channel: Channel, request_id: str, reference: str) -> None:
         try:
@@ -261,11 +261,11 @@ class Connection:
         """Tell every channel, after what is ready for it, that the gateway goes down. When `collect` has given that,
         the call is to end."""
         self.ending = True
-        self._signal()
+        self._signal(SOON)
 
     def _send_closed(self, numbers: list[int], reason: gateway_service_pb2.CloseReason.ValueType) -> None:
         self._answers.append(_closed(numbers, reason))
-        self._signal()
+        self._signal(SOON)
 
     def _answer(self, channel: Channel, request_id: str, body: Message) -> None:
         if self._channels.get(channel.number) is channel:
@@ -274,17 +274,16 @@ class Connection:
                 body, size = _too_large(size)
             channel.unacknowledged += size
             self._answers.append((body, size, [(channel.number, request_id)]))
-            self.urgent = True
-            self._signal()
+            self._signal(NOW)
 
-    def _signal(self) -> None:
-        if not self.is_ready:
-            self.is_ready = True
-            self.on_ready()
+    def _signal(self, haste: int) -> None:
+        if haste > self.haste:
+            self.haste = haste
+            self.on_ready(haste)
 
     def collect(self) -> list[Delivery]:
         """The next batch; empty when there is nothing, until `on_ready` is called again."""
-        self.urgent = False
+        self.haste = 0
         batch: list[Delivery] = []
         room = BATCH_BYTES
         while self._answers and len(batch) < BATCH_FRAMES and room > 0:
@@ -294,9 +293,8 @@ class Connection:
         if self.ending and not (self._answers or self.awake):
             batch.append(_closed(list(self._channels), gateway_service_pb2.CLOSE_REASON_RESTART))
             self.close()
-        self.is_ready = bool(self._answers or self.awake)
-        if self.is_ready:
-            self.on_ready()
+        if self._answers or self.awake:
+            self._signal(SOON)
         return batch
 
     def _read_feeds(self, batch: list[Delivery], room: int) -> None:

@@ -84,7 +84,7 @@ def _stream(method: Method, calls: Calls, credentials: Credentials) -> Callable[
         ready = asyncio.Event()
         try:
             who = caller(context, credentials)
-            feed = await calls.owned(calls.stream(method, parsed(method.request, data), who, ready.set))
+            feed = await calls.owned(calls.stream(method, parsed(method.request, data), who, lambda _: ready.set()))
         except GatewayError as error:
             await refuse(context, turn_event.error_message(error))
             return

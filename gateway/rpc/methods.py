@@ -28,6 +28,7 @@ from agentspace.v1 import (
 )
 from gateway.domain.access import Principal
 from gateway.domain.error import GatewayError
+from gateway.usecases.live_sessions import Wake
 
 _FILES = (
     audit_service_pb2,
@@ -73,7 +74,7 @@ class Method:
     request: type[Message]
     response: type[Message]
     unary: Callable[[Any, Principal], Awaitable[Message]] | None
-    stream: Callable[[Any, Principal, Callable[[], None]], Awaitable[Feed]] | None
+    stream: Callable[[Any, Principal, Wake], Awaitable[Feed]] | None
 
     @property
     def path(self) -> str:
@@ -141,7 +142,7 @@ class Calls:
         response: Message = await self._call(method, caller, method.unary(request, caller))
         return response
 
-    async def stream(self, method: Method, request: Message, caller: Principal, wake: Callable[[], None]) -> Feed:
+    async def stream(self, method: Method, request: Message, caller: Principal, wake: Wake) -> Feed:
         """The feed, which the caller must close. Raises GatewayError."""
         assert method.stream is not None
         feed: Feed = await self._call(method, caller, method.stream(request, caller, wake))

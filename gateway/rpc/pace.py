@@ -2,32 +2,87 @@
 
 A batch costs far more than a frame in it, but a frame that is alone should not wait. So a few batches go at once, and
 after them, under load, each an interval after the one before has left: the busier the machine, the fewer batches. One
-that is due still gives a few rounds of the event loop to others, unless it is urgent.
+that is due still gives a few rounds of the event loop to others.
 """
 
-FLUSH_SECONDS = 0.002
-"""How far batches are apart under load. Over gRPC one costs the gateway about 130 us, whatever is in it."""
+import asyncio
+from collections.abc import Callable
+
+LATER, SOON, NOW = 1, 2, 3
+"""How much of a hurry what is ready is in: more of an answer that has begun; all else, beginnings and ends of answers
+among it; the answer to a single question, which is worth a batch of its own."""
+SOON_SECONDS = 0.002
+"""How far batches are apart under load that are to go soon."""
 FREE_BATCHES = 4
 ROUNDS = 5
 """How many rounds of the event loop a batch waits when it is due: a busy loop finds more in them, to one that has
-nothing else to do they are some microseconds. They end after FLUSH_SECONDS: a round of many sockets is long."""
+nothing else to do they are some microseconds. They end after SOON_SECONDS: a round of many sockets is long."""
 
 
 class Pace:
-    """A leaky bucket. Times are those of the event loop's clock, in seconds."""
+    """A leaky bucket that calls `go` when a batch is due, which then calls `begin`, sends, and calls `left`.
+    `later_seconds`: how far batches are apart under load that have time."""
 
-    __slots__ = ("_due",)
+    __slots__ = ("_began", "_due", "_go", "_haste", "_later", "_loop", "_sending", "_timer")
 
-    def __init__(self) -> None:
+    def __init__(self, go: Callable[[], None], later_seconds: float, loop: asyncio.AbstractEventLoop) -> None:
+        self._go = go
+        self._later = later_seconds
+        self._loop = loop
+        self._timer: asyncio.Handle | None = None
+        self._haste = 0
+        self._sending = False
+        self._began = 0.0
+        # When the next batch may go that has time.
         self._due = 0.0
 
-    @property
-    def due(self) -> float:
-        """The earliest time for the next batch; in the past when it may go at once."""
-        return self._due
+    def hurry(self, haste: int) -> None:
+        """Something is ready, or what is ready is in more of a hurry than was said before."""
+        self._haste = haste
+        if not self._sending:
+            self._schedule()
 
-    def left(self, began: float, now: float) -> None:
-        """A batch that was begun at `began`, be it due or not, has left by `now`. The time between is no rest."""
+    def begin(self) -> None:
+        """A batch is being made, be it due or not. What is said to be ready from now on is for the next."""
+        self.stop()
+        self._haste = 0
+        self._sending = True
+        self._began = self._loop.time()
+
+    def left(self) -> None:
+        """It has left. The time since it was begun is no rest."""
+        began = self._began
         # Nothing ever waits longer than an interval, however many went before their time.
-        due = min(max(self._due, began - FREE_BATCHES * FLUSH_SECONDS), began)
-        self._due = due + FLUSH_SECONDS + (now - began)
+        due = min(max(self._due, began - FREE_BATCHES * self._later), began)
+        self._due = due + self._later + (self._loop.time() - began)
+        self.dropped()
+
+    def dropped(self) -> None:
+        """There was nothing to send after all."""
+        self._sending = False
+        if self._haste:
+            self._schedule()
+
+    def stop(self) -> None:
+        """Call `go` no more, until the next hurry."""
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+
+    def _schedule(self) -> None:
+        self.stop()
+        now = self._loop.time()
+        due = self._due if self._haste == LATER else self._due - self._later + SOON_SECONDS
+        if self._haste == NOW:
+            self._timer = self._loop.call_soon(self._round, 1, now)
+        elif due <= now:
+            self._timer = self._loop.call_soon(self._round, ROUNDS, now + SOON_SECONDS)
+        else:
+            self._timer = self._loop.call_at(due, self._round, ROUNDS, due + SOON_SECONDS)
+
+    def _round(self, left: int, until: float) -> None:
+        if left > 1 and self._loop.time() < until:
+            self._timer = self._loop.call_soon(self._round, left - 1, until)
+        else:
+            self._timer = None
+            self._go()

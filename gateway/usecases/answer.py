@@ -51,6 +51,7 @@ class Answer:
         active.content_at = active.upstream_at = self._monotonic()
         self.touched = True
         log = active.log
+        first = not log.chunks
         if not log.blocks:
             self.open_block(TEXT)
         if len(text) <= MERGE_LIMIT:
@@ -58,7 +59,7 @@ class Answer:
             live.log.append_deltas(log)
         else:
             self._append_large(text[: ANSWER_CHARACTERS - log.characters + 1])
-        live.notify()
+        live.notify(soon=first)
         if log.characters - active.saved_characters > UNSAVED_CHARACTERS:
             self._checkpoints.hurry()
         if log.characters > ANSWER_CHARACTERS:

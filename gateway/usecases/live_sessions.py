@@ -6,7 +6,7 @@ log and call `notify`; watchers are woken and read for themselves. Between uses 
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Protocol
@@ -25,11 +25,16 @@ LOCK_SECONDS = 10.0
 """How long anybody waits for a session that waits for the database."""
 
 
+Wake = Callable[[bool], None]
+"""See Watcher."""
+
+
 class Watcher(Protocol):
     """Somebody who reads a session's log."""
 
-    def wake(self) -> None:
-        """There may be something new to read. Called for every delta: cheap, and never raises."""
+    def wake(self, soon: bool) -> None:
+        """There may be something new to read; it has time, unless it is wanted `soon`. Called for every delta: cheap,
+        and never raises."""
         ...
 
     def pulse(self, now: float) -> None:
@@ -120,10 +125,10 @@ class LiveSession:
         self.deletion = 0
         """The session's revision when it was last deleted or restored."""
 
-    def notify(self) -> None:
-        """Wake every watcher."""
+    def notify(self, *, soon: bool = True) -> None:
+        """Wake every watcher. What only continues an answer is not wanted `soon`."""
         for watcher in self.watchers:
-            watcher.wake()
+            watcher.wake(soon)
 
     def active(self) -> list[ActiveTurn]:
         """The running turn and then the queued ones."""

@@ -7,7 +7,7 @@ belongs to the application; the feed that comes back only reads.
 import asyncio
 import hashlib
 from collections import Counter
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 
@@ -23,7 +23,7 @@ from gateway.domain.turn import QUEUE_DEPTH, QUEUED, RUNNING, Turn
 from gateway.domain.turn_log import TurnLog
 from gateway.usecases.cancel_turn import CancelTurn
 from gateway.usecases.find_session import living_session
-from gateway.usecases.live_sessions import LOCK_SECONDS, ActiveTurn, LiveSession, LiveSessions, held, stuck
+from gateway.usecases.live_sessions import LOCK_SECONDS, ActiveTurn, LiveSession, LiveSessions, Wake, held, stuck
 from gateway.usecases.ports import Catalog, Clock, Ids, Model, Store, Transaction
 from gateway.usecases.run_turn import RunTurn
 from gateway.usecases.watch_session import Feed, WatchSession
@@ -96,7 +96,7 @@ class SendMessage:
         self._lines: dict[str, asyncio.Lock] = {}
         self._waiting: Counter[str] = Counter()
 
-    async def __call__(self, send: Send, caller: Principal, wake: Callable[[], None]) -> Feed:
+    async def __call__(self, send: Send, caller: Principal, wake: Wake) -> Feed:
         """Commit the message and follow its turn. Raises as ChatService.SendMessage says."""
         _validate(send)
         if send.model:
@@ -106,7 +106,7 @@ class SendMessage:
         async with self._in_line(names.resolve_session(send.session)):
             return await self._keyed(send, caller, wake)
 
-    async def _keyed(self, send: Send, caller: Principal, wake: Callable[[], None]) -> Feed:
+    async def _keyed(self, send: Send, caller: Principal, wake: Wake) -> Feed:
         if not send.idempotency_key:
             return await self._first(send, caller, wake)
         async with self._alone((caller.name, send.idempotency_key)):
@@ -117,7 +117,7 @@ class SendMessage:
                     return await self._attach(earlier, wake)
             return await self._first(send, caller, wake)
 
-    async def _first(self, send: Send, caller: Principal, wake: Callable[[], None]) -> Feed:
+    async def _first(self, send: Send, caller: Principal, wake: Wake) -> Feed:
         if self._run.draining:
             raise shutting_down()
         if not send.session:
@@ -140,7 +140,7 @@ class SendMessage:
         session = living_session(tx, session_id)
         self._run.require_key(tx, self._catalog.find(send.model or session.model))
 
-    async def _in_new_session(self, send: Send, caller: Principal, wake: Callable[[], None]) -> Feed:
+    async def _in_new_session(self, send: Send, caller: Principal, wake: Wake) -> Feed:
         now = self._clock.now_ms()
         model = self._catalog.find(send.model or self._default_model)
         session = Session(self._ids.session(), names.agent_id(send.agent_id), model.name, now, now, message_count=1)
@@ -166,7 +166,7 @@ class SendMessage:
         finally:
             self._live.release(live)
 
-    async def _in_session(self, send: Send, caller: Principal, wake: Callable[[], None], live: LiveSession) -> Feed:
+    async def _in_session(self, send: Send, caller: Principal, wake: Wake, live: LiveSession) -> Feed:
         if self._run.draining:
             raise shutting_down()
         busy = live.running
@@ -224,9 +224,7 @@ class SendMessage:
         block = ContentBlock(TEXT, send.content)
         return turn, Message(turn.message_id, session_id, turn.turn_id, USER, (block,), "", now)
 
-    def _begin(
-        self, live: LiveSession, accepted: _Accepted, wake: Callable[[], None], created: Session | None = None
-    ) -> Feed:
+    def _begin(self, live: LiveSession, accepted: _Accepted, wake: Wake, created: Session | None = None) -> Feed:
         """The commit is done: number and announce the message, start the turn if it runs now."""
         turn = accepted.turn
         seq = live.log.append_message(accepted.question)
@@ -289,7 +287,7 @@ class SendMessage:
             del self._busy[key]
             done.set()
 
-    async def _attach(self, turn: Turn, wake: Callable[[], None]) -> Feed:
+    async def _attach(self, turn: Turn, wake: Wake) -> Feed:
         """Follow a turn that was accepted before: its acknowledgement again, then all of its events."""
         live = await self._live.acquire(turn.session_id)
         try:

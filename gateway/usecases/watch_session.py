@@ -19,7 +19,7 @@ from gateway.domain.error import GatewayError
 from gateway.domain.message import text_of
 from gateway.domain.session_log import Event, SessionLog
 from gateway.domain.turn import is_terminal
-from gateway.usecases.live_sessions import ActiveTurn, LiveSession, LiveSessions, held
+from gateway.usecases.live_sessions import ActiveTurn, LiveSession, LiveSessions, Wake, held
 from gateway.usecases.ports import PAGE_BYTES, Clock, Store
 from gateway.usecases.replay import replay
 
@@ -74,7 +74,7 @@ class Feed:
         live: LiveSession,
         after_seq: int,
         turn_id: str,
-        wake: Callable[[], None],
+        wake: Wake,
         load: Load,
         spawn: Spawn,
         release: Callable[[LiveSession], None],
@@ -137,7 +137,7 @@ class Feed:
             events = self._mine(found, log)
         self.place = None
         if self.after_seq < log.last_seq:
-            self.wake()
+            self.wake(True)
         elif not self.turn_id:
             # Neither who has to be woken again nor who has to see the end of a turn can do without.
             self.place = events
@@ -161,9 +161,9 @@ class Feed:
             items = [*items, *events] if items else events
             if self._backlog is not None and self.after_seq >= self._backlog.last_seq:
                 self._backlog = None
-                self.wake()
+                self.wake(True)
             elif self.after_seq < source.last_seq:
-                self.wake()
+                self.wake(True)
         if self.after_seq >= log.last_seq and self.live.deleted and not self.turn_id:
             self.fail(_session_deleted(self.live.session_id))
             items = [*items, *self._first]
@@ -201,7 +201,7 @@ class Feed:
         self._backlog = backlog
         if error is not None:
             self.fail(error)
-        self.wake()
+        self.wake(True)
 
     def fail(self, error: GatewayError) -> None:
         """The watch ends with an error that is not the turn's."""
@@ -214,7 +214,7 @@ class Feed:
         if now - self._beat_at >= HEARTBEAT_SECONDS:
             self._beat_at = now
             self.beat = True
-            self.wake()
+            self.wake(True)
 
     def close(self) -> None:
         """The reader is gone. Does nothing the second time."""
@@ -235,11 +235,11 @@ class WatchSession:
         self._clock = clock
         self._spawn = spawn
 
-    def turn(self, live: LiveSession, turn_id: str, after_seq: int, wake: Callable[[], None]) -> Feed:
+    def turn(self, live: LiveSession, turn_id: str, after_seq: int, wake: Wake) -> Feed:
         """Follow one turn of a live session to its end."""
         return self._feed(live, after_seq, turn_id, wake)
 
-    async def __call__(self, session: str, epoch: int, after_seq: int | None, wake: Callable[[], None]) -> Feed:
+    async def __call__(self, session: str, epoch: int, after_seq: int | None, wake: Wake) -> Feed:
         """Follow a session. Raises SESSION_NOT_FOUND."""
         live = await self._live.acquire(names.resolve_session(session))
         try:
@@ -286,7 +286,7 @@ class WatchSession:
             feed.put(snapshot)
             feed.begin(log)
 
-    def _feed(self, live: LiveSession, after_seq: int, turn_id: str, wake: Callable[[], None]) -> Feed:
+    def _feed(self, live: LiveSession, after_seq: int, turn_id: str, wake: Wake) -> Feed:
         return Feed(
             live, after_seq, turn_id, wake, self._load, self._spawn, self._live.release, self._clock.monotonic()
         )

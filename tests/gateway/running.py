@@ -94,7 +94,7 @@ class Peer:
     def __init__(self, app: App, *, vouched: bool = True) -> None:
         self._ready = asyncio.Event()
         self.connection = Connection(
-            app.methods, app.calls, app.credentials, self._ready.set, app.spawn, vouched=vouched
+            app.methods, app.calls, app.credentials, lambda _: self._ready.set(), app.spawn, vouched=vouched
         )
         self.batches: list[list[Delivery]] = []
         self.heard: list[Heard] = []

@@ -121,7 +121,7 @@ async def test_frames_are_answered_in_order(parts: Parts) -> None:
 
 
 async def test_nothing_waits_for_long_rounds(parts: Parts, monkeypatch: pytest.MonkeyPatch) -> None:
-    for module in ("bridge.outbox", "gateway.rpc.server", "standalone.link"):
+    for module in ("bridge.outbox", "gateway.rpc.pace"):
         monkeypatch.setattr(f"{module}.ROUNDS", 10**12)
     link, recorder, _ = parts
     link.send(opening(1))

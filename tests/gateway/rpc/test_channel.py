@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from agentspace.v1.frame_pb2 import ClientFrame
 from gateway.domain.access import LOCAL
 from gateway.rpc.channel import ANSWERS_AT_ONCE, Channel, Stream
+from gateway.rpc.pace import LATER, SOON
 
 
 @dataclass
@@ -12,11 +13,11 @@ class Collector:
     """A connection that counts how often it is told that something is ready."""
 
     awake: dict[Stream, None] = field(default_factory=dict)
-    is_ready: bool = False
-    told: int = 0
+    haste: int = 0
+    told: list[int] = field(default_factory=list)
 
-    def on_ready(self) -> None:
-        self.told += 1
+    def on_ready(self, haste: int) -> None:
+        self.told.append(haste)
 
 
 def channel(window: int = 100) -> Channel:
@@ -54,6 +55,14 @@ def test_streams_wake_their_connection_once_and_are_all_remembered() -> None:
     collector, one = Collector(), channel()
     first, second = (Stream(collector, one, name, "") for name in "ab")
     for stream in (first, second, first):
-        stream.wake()
-    assert (list(collector.awake), collector.told) == ([first, second], 1)
+        stream.wake(False)
+    assert (list(collector.awake), collector.told) == ([first, second], [LATER])
     assert [stream.recipient for stream in collector.awake] == [(7, "a"), (7, "b")]
+
+
+def test_streams_tell_their_connection_again_when_they_are_in_more_of_a_hurry() -> None:
+    collector, one = Collector(), channel()
+    first, second = (Stream(collector, one, name, "") for name in "ab")
+    for stream, soon in ((first, False), (second, True), (first, True), (second, False)):
+        stream.wake(soon)
+    assert collector.told == [LATER, SOON]

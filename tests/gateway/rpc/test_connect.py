@@ -322,7 +322,7 @@ async def test_restart_says_what_is_left_to_say_and_then_closes_all(fresh: App) 
     assert error.code == error_pb2.ERROR_REASON_TURN_INTERRUPTED
     assert peer.closed == dict.fromkeys((1, 2, 3), gateway_service_pb2.CLOSE_REASON_RESTART)
     assert peer.connection.ending
-    assert not peer.connection.is_ready
+    assert not peer.connection.haste
     assert isinstance(peer.batches[-1][-1][0], gateway_service_pb2.ChannelClosed), "nothing follows the end"
 
 

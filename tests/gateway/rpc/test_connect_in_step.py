@@ -99,7 +99,7 @@ class Session:
         return numbers
 
 
-def _nothing() -> None:
+def _nothing(_: int) -> None:
     return
 
 
@@ -148,7 +148,7 @@ def test_each_gets_every_event_once_and_no_more_than_its_window(seed: int) -> No
         last = session.frames[100 + turn][-1]
         assert last.chat_stream_end.turn_id == f"turn_{turn}"
         assert not session.connection._channels[100 + turn].streams
-    assert not session.connection.is_ready
+    assert not session.connection.haste
 
 
 def test_a_follower_is_held_to_its_window_as_the_leader_is() -> None:

@@ -1,45 +1,188 @@
-"""Pace: a few batches at once, then each an interval after the last."""
+"""Pace: a few batches at once, then each an interval after the last, sooner what is in more of a hurry."""
+
+import heapq
+from collections.abc import Callable
+from itertools import count
+from typing import Any, cast
 
 import pytest
 
-from gateway.rpc.pace import FLUSH_SECONDS, FREE_BATCHES, Pace
+from gateway.rpc import pace as module
+from gateway.rpc.pace import FREE_BATCHES, LATER, NOW, ROUNDS, SOON, SOON_SECONDS, Pace
+
+LATER_SECONDS = 0.004
+
+
+class Handle:
+    def __init__(self) -> None:
+        self.cancelled = False
+
+    def cancel(self) -> None:
+        self.cancelled = True
+
+
+class Loop:
+    """An event loop whose clock stands still while callbacks run."""
+
+    def __init__(self) -> None:
+        self.now = 100.0
+        self._number = count()
+        self._due: list[tuple[float, int, Handle, Callable[[], None]]] = []
+
+    def time(self) -> float:
+        return self.now
+
+    def call_soon(self, callback: Callable[..., None], *arguments: Any) -> Handle:
+        return self.call_at(self.now, callback, *arguments)
+
+    def call_at(self, when: float, callback: Callable[..., None], *arguments: Any) -> Handle:
+        handle = Handle()
+        heapq.heappush(self._due, (when, next(self._number), handle, lambda: callback(*arguments)))
+        return handle
+
+    def round(self) -> None:
+        """One turn of the loop."""
+        due, self._due = (
+            [item for item in self._due if item[0] <= self.now],
+            [item for item in self._due if item[0] > self.now],
+        )
+        for _, _, handle, callback in sorted(due, key=lambda item: item[:2]):
+            if not handle.cancelled:
+                callback()
+
+    def run(self, until: float) -> None:
+        """Turn until that time."""
+        while (ahead := [item[0] for item in self._due if not item[2].cancelled]) and min(ahead) <= until:
+            self.now = max(self.now, min(ahead))
+            self.round()
+        self.now = until
+
+
+class Batches:
+    """When batches went; each takes `takes` to leave."""
+
+    def __init__(self, takes: float = 0.0) -> None:
+        self.loop = Loop()
+        self.takes = takes
+        self.went: list[float] = []
+        self.again = 0
+        self.pace = Pace(self.go, LATER_SECONDS, cast(Any, self.loop))
+
+    def go(self) -> None:
+        self.went.append(self.loop.now)
+        self.pace.begin()
+        self.loop.now += self.takes
+        if self.again:
+            self.pace.hurry(self.again)
+        self.pace.left()
+
+    def exhaust(self) -> None:
+        """Send so many that the next has to wait."""
+        for _ in range(FREE_BATCHES + 2):
+            self.pace.hurry(NOW)
+            self.loop.round()
+        self.went.clear()
 
 
 def test_the_first_batches_go_at_once() -> None:
-    pace = Pace()
+    batches = Batches()
     for _ in range(FREE_BATCHES):
-        assert pace.due <= 100.0
-        pace.left(100.0, 100.0)
+        batches.pace.hurry(LATER)
+        batches.loop.run(100.0)
+    assert batches.went == [100.0] * FREE_BATCHES
 
 
-@pytest.mark.parametrize("on_its_way", [0.0, 0.001, 0.008])
-def test_under_load_each_batch_goes_an_interval_after_the_one_before_has_left(on_its_way: float) -> None:
-    pace = Pace()
-    now, gone = 100.0, 0
-    while now < 101.0:
-        began = max(now, pace.due)
-        now = began + on_its_way
-        pace.left(began, now)
-        gone += 1
-    each = FLUSH_SECONDS + on_its_way
-    assert 1.0 / each - 1 <= gone <= 1.0 / each + FREE_BATCHES + 2
+@pytest.mark.parametrize(("haste", "interval"), [(LATER, LATER_SECONDS), (SOON, SOON_SECONDS)])
+@pytest.mark.parametrize("takes", [0.0, 0.001, 0.008])
+def test_under_load_each_goes_an_interval_after_the_one_before_has_left(
+    haste: int, interval: float, takes: float
+) -> None:
+    batches = Batches(takes)
+    batches.again = haste
+    batches.pace.hurry(haste)
+    batches.loop.run(101.0)
+    apart = [after - before for before, after in zip(batches.went, batches.went[1:], strict=False)]
+    assert apart[FREE_BATCHES + 1 :] == pytest.approx([interval + takes] * len(apart[FREE_BATCHES + 1 :]))
+    assert len(apart) > 80
+
+
+def test_what_is_in_more_of_a_hurry_makes_the_batch_go_sooner() -> None:
+    batches = Batches()
+    batches.exhaust()
+    batches.pace.hurry(LATER)
+    batches.loop.run(100.001)
+    batches.pace.hurry(SOON)
+    batches.loop.run(101.0)
+    assert batches.went == pytest.approx([100.0 + SOON_SECONDS])
+
+
+def test_what_somebody_waits_for_goes_in_the_next_round_and_leaves_nothing_behind() -> None:
+    batches = Batches()
+    batches.exhaust()
+    batches.pace.hurry(LATER)
+    batches.pace.hurry(NOW)
+    batches.loop.round()
+    assert batches.went == [100.0]
+    batches.loop.run(101.0)
+    assert batches.went == [100.0]
+
+
+def test_a_batch_that_is_due_waits_a_few_rounds() -> None:
+    batches = Batches()
+    batches.pace.hurry(SOON)
+    for _ in range(ROUNDS - 1):
+        batches.loop.round()
+        assert not batches.went
+    batches.loop.round()
+    assert batches.went == [100.0]
+
+
+def test_long_rounds_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "ROUNDS", 10**12)
+    batches = Batches()
+    batches.pace.hurry(SOON)
+    batches.loop.round()
+    assert not batches.went
+    batches.loop.now += SOON_SECONDS
+    batches.loop.round()
+    assert len(batches.went) == 1
 
 
 def test_after_a_rest_batches_go_at_once_again() -> None:
-    pace = Pace()
-    now = 100.0
-    for _ in range(100):
-        now = max(now, pace.due)
-        pace.left(now, now)
-    assert pace.due > now
-    now += FREE_BATCHES * FLUSH_SECONDS + FLUSH_SECONDS
+    batches = Batches()
+    batches.exhaust()
+    batches.loop.now += (FREE_BATCHES + 1) * LATER_SECONDS
+    began = batches.loop.now
     for _ in range(FREE_BATCHES):
-        assert pace.due <= now
-        pace.left(now, now)
+        batches.pace.hurry(LATER)
+        batches.loop.run(began)
+    assert batches.went == [began] * FREE_BATCHES
 
 
 def test_batches_that_went_before_their_time_hold_up_nothing_for_longer_than_an_interval() -> None:
-    pace = Pace()
+    batches = Batches()
     for _ in range(1000):
-        pace.left(100.0, 100.0)
-    assert pace.due <= 100.0 + FLUSH_SECONDS
+        batches.pace.hurry(NOW)
+        batches.loop.round()
+    batches.went.clear()
+    batches.pace.hurry(LATER)
+    batches.loop.run(101.0)
+    assert batches.went == pytest.approx([100.0 + LATER_SECONDS])
+
+
+def test_a_batch_that_turns_out_to_be_empty_costs_nothing() -> None:
+    batches = Batches()
+    for _ in range(1000):
+        batches.pace.begin()
+        batches.pace.dropped()
+    batches.pace.hurry(LATER)
+    batches.loop.run(100.0)
+    assert batches.went == [100.0]
+
+
+def test_once_stopped_nothing_goes() -> None:
+    batches = Batches()
+    batches.pace.hurry(SOON)
+    batches.pace.stop()
+    batches.loop.run(101.0)
+    assert not batches.went

@@ -279,13 +279,13 @@ class House:
         busy = chat_service_pb2.OnBusy.Value(f"ON_BUSY_{on_busy}")
         ready = asyncio.Event()
         send = Send(session, content, model, "", key, busy, unwatched)
-        reader = Reader(await self.sending(send, caller, ready.set), ready)
+        reader = Reader(await self.sending(send, caller, lambda _: ready.set()), ready)
         reader.take()
         return reader
 
     async def watch(self, session: str, epoch: int = 0, after_seq: int | None = None) -> Reader:
         ready = asyncio.Event()
-        return Reader(await self.watching(session, epoch, after_seq, ready.set), ready)
+        return Reader(await self.watching(session, epoch, after_seq, lambda _: ready.set()), ready)
 
     async def answered(self, content: str, *deltas: str, session: str = "", **how: Any) -> Reader:
         """A whole turn with a gated provider, read to its end and closed."""

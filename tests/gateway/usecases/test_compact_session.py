@@ -68,7 +68,7 @@ async def test_watchers_begin_anew(
     woken: list[int] = []
 
     class Watcher:
-        def wake(self) -> None:
+        def wake(self, soon: bool) -> None:
             woken.append(held.log.epoch)
 
         def pulse(self, now: float) -> None: ...

@@ -81,7 +81,7 @@ async def test_turns_end_after_the_commit_and_watchers_hear_last(
     woken: list[bool] = []
 
     class Watcher:
-        def wake(self) -> None:
+        def wake(self, soon: bool) -> None:
             woken.append(held.deleted)
 
         def pulse(self, now: float) -> None: ...
