@@ -27,9 +27,6 @@ from gateway.rpc.connect import Connection
 from gateway.rpc.methods import Method
 from gateway.rpc.pace import Pace
 
-LATER_SECONDS = 0.003
-"""How far batches are apart under load that hold no more than the middles of answers."""
-
 
 class DirectLink:
     """Talks to `app`, from `open` on."""
@@ -61,7 +58,7 @@ class DirectLink:
         await self._started.wait()
         self._methods = {method.name: method for method in self._app.methods}
         self._receiver = receiver
-        self._pace = Pace(self._flush, LATER_SECONDS, asyncio.get_running_loop())
+        self._pace = Pace(self._flush, asyncio.get_running_loop())
         self._connection = Connection(
             self._app.methods,
             self._app.calls,
@@ -97,11 +94,11 @@ class DirectLink:
         if self._connection is None or self._receiver is None or self._pace is None:
             return
         self._pace.begin()
-        if batch := self._connection.collect():
-            self._receiver.on_batch(batch)
+        try:
+            if batch := self._connection.collect():
+                self._receiver.on_batch(batch)
+        finally:
             self._pace.left()
-        else:
-            self._pace.dropped()
 
     async def hello(self, token: str) -> Hello:
         """Who the bearer of the token is."""

@@ -1,8 +1,8 @@
 """Pace: when the next batch of a connection goes. Used by server and by a bridge in the same process.
 
 A batch costs far more than a frame in it, but a frame that is alone should not wait. So a few batches go at once, and
-after them, under load, each an interval after the one before has left: the busier the machine, the fewer batches. One
-that is due still gives a few rounds of the event loop to others.
+after them, under load, each an interval after the one before: the busier the machine, the fewer batches. One that is
+due still gives a few rounds of the event loop to others.
 """
 
 import asyncio
@@ -11,8 +11,8 @@ from collections.abc import Callable
 LATER, SOON, NOW = 1, 2, 3
 """How much of a hurry what is ready is in: more of an answer that has begun; all else, beginnings and ends of answers
 among it; the answer to a single question, which is worth a batch of its own."""
-SOON_SECONDS = 0.002
-"""How far batches are apart under load that are to go soon."""
+LATER_SECONDS, SOON_SECONDS = 0.004, 0.002
+"""How far batches are apart under load that have time, and that are to go soon."""
 FREE_BATCHES = 4
 ROUNDS = 5
 """How many rounds of the event loop a batch waits when it is due: a busy loop finds more in them, to one that has
@@ -20,14 +20,12 @@ nothing else to do they are some microseconds. They end after SOON_SECONDS: a ro
 
 
 class Pace:
-    """A leaky bucket that calls `go` when a batch is due, which then calls `begin`, sends, and calls `left`.
-    `later_seconds`: how far batches are apart under load that have time."""
+    """A leaky bucket that calls `go` when a batch is due, which then calls `begin`, sends, and calls `left`."""
 
-    __slots__ = ("_began", "_due", "_go", "_haste", "_later", "_loop", "_sending", "_timer")
+    __slots__ = ("_began", "_due", "_go", "_haste", "_loop", "_sending", "_timer")
 
-    def __init__(self, go: Callable[[], None], later_seconds: float, loop: asyncio.AbstractEventLoop) -> None:
+    def __init__(self, go: Callable[[], None], loop: asyncio.AbstractEventLoop) -> None:
         self._go = go
-        self._later = later_seconds
         self._loop = loop
         self._timer: asyncio.Handle | None = None
         self._haste = 0
@@ -50,15 +48,9 @@ class Pace:
         self._began = self._loop.time()
 
     def left(self) -> None:
-        """It has left. The time since it was begun is no rest."""
-        began = self._began
+        """It has left."""
         # Nothing ever waits longer than an interval, however many went before their time.
-        due = min(max(self._due, began - FREE_BATCHES * self._later), began)
-        self._due = due + self._later + (self._loop.time() - began)
-        self.dropped()
-
-    def dropped(self) -> None:
-        """There was nothing to send after all."""
+        self._due = min(max(self._due, self._began - FREE_BATCHES * LATER_SECONDS), self._began) + LATER_SECONDS
         self._sending = False
         if self._haste:
             self._schedule()
@@ -72,7 +64,7 @@ class Pace:
     def _schedule(self) -> None:
         self.stop()
         now = self._loop.time()
-        due = self._due if self._haste == LATER else self._due - self._later + SOON_SECONDS
+        due = self._due if self._haste == LATER else self._due - LATER_SECONDS + SOON_SECONDS
         if self._haste == NOW:
             self._timer = self._loop.call_soon(self._round, 1, now)
         elif due <= now:

@@ -24,9 +24,6 @@ from gateway.rpc.methods import Calls, Method, service_descriptors
 from gateway.rpc.pace import Pace
 
 BACKLOG_ANSWERS = 4096
-LATER_SECONDS = 0.004
-"""How far batches are apart under load that hold no more than the middles of answers: one costs about 130 us, whatever
-is in it."""
 REFLECTION_V1 = "grpc.reflection.v1.ServerReflection"
 MAX_REQUEST_BYTES = 4 * 1024 * 1024
 
@@ -98,7 +95,7 @@ class GrpcServer:
         except GatewayError as error:
             await direct.refuse(context, turn_event.error_message(error))
         due, collected = asyncio.Event(), asyncio.Event()
-        pace = Pace(due.set, LATER_SECONDS, asyncio.get_running_loop())
+        pace = Pace(due.set, asyncio.get_running_loop())
         connection = Connection(
             self._methods, self._calls, self._credentials, pace.hurry, self._spawn, vouched=direct.is_vouched(context)
         )
@@ -122,9 +119,7 @@ class GrpcServer:
                 collected.set()
                 if batch:
                     await context.write(packed(batch))
-                    pace.left()
-                else:
-                    pace.dropped()
+                pace.left()
         finally:
             reader.cancel()
             connection.close()
