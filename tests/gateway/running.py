@@ -97,6 +97,8 @@ class Peer:
             app.methods, app.calls, app.credentials, lambda _: self._ready.set(), app.spawn, vouched=vouched
         )
         self.batches: list[list[Delivery]] = []
+        self.hastes: list[int] = []
+        """How much of a hurry each batch was in."""
         self.heard: list[Heard] = []
         self.closed: dict[int, int] = {}
         """Channel to close reason."""
@@ -128,10 +130,12 @@ class Peer:
     def collect(self) -> None:
         """Take the next batch."""
         self._ready.clear()
+        haste = self.connection.haste
         batch = self.connection.collect()
         if not batch:
             return
         self.batches.append(batch)
+        self.hastes.append(haste)
         heard, closed = shared_out(batch)
         self.heard += heard
         self.closed.update(closed)

@@ -11,6 +11,7 @@ from gateway.app import App
 from gateway.domain.turn_log import TurnLog
 from gateway.rpc import connect
 from gateway.rpc.connect import BATCH_FRAMES, REQUESTS_AT_ONCE, TAKE_CHARACTERS
+from gateway.rpc.pace import LATER, NOW, SOON
 from gateway.usecases.watch_session import Feed
 from tests.gateway.running import Peer, config, running, token
 
@@ -324,6 +325,18 @@ async def test_restart_says_what_is_left_to_say_and_then_closes_all(fresh: App) 
     assert peer.connection.ending
     assert not peer.connection.haste
     assert isinstance(peer.batches[-1][-1][0], gateway_service_pb2.ChannelClosed), "nothing follows the end"
+
+
+async def test_only_the_middle_of_an_answer_has_time(peer: Peer) -> None:
+    peer.open(1)
+    peer.say(1, "a", chat_send={"content": "x", "model": "scripted/count?n=5&delay=10ms"})
+    await peer.answer(1, "a", "chat_stream_end")
+    peer.say(1, "b", session_list={})
+    await peer.answer(1, "b", "session_list")
+    kinds = [{type(body) for body, _, _ in batch} for batch in peer.batches]
+    deltas = [haste for haste, kind in zip(peer.hastes, kinds, strict=True) if kind == {turn_pb2.TextDelta}]
+    assert deltas == [SOON, LATER, LATER, LATER, LATER]
+    assert peer.hastes[:1] + peer.hastes[-2:] == [SOON, SOON, NOW]
 
 
 async def test_batches_are_bounded(peer: Peer) -> None:

@@ -25,6 +25,29 @@ async def test_each_delta_is_an_event_with_the_next_number_and_wakes_the_readers
     assert (second.delta, second.from_seq, second.seq) == ("two three", 4, 5)
 
 
+async def test_what_only_continues_an_answer_is_not_wanted_soon(house: House) -> None:
+    await house.send("hello")
+    call = await house.gate.next()
+    ((live, active),) = house.live.turns.values()
+    woken: list[bool] = []
+
+    class Watcher:
+        def wake(self, soon: bool) -> None:
+            woken.append(soon)
+
+        def pulse(self, now: float) -> None: ...
+
+    live.watchers.add(Watcher())
+    call.say("one ")
+    call.say("two ")
+    call.sink.open_block(THINKING)
+    call.say("three")
+    assert woken == [True, False, False]
+    call.end()
+    await active.ended.wait()
+    assert woken == [True, False, False, True]
+
+
 @pytest.mark.parametrize(("kind", "phase"), [(THINKING, "THINKING"), (1, "STREAMING")])
 async def test_the_phase_follows_what_the_provider_does(house: House, kind: int, phase: str) -> None:
     reader = await house.send("hello")
