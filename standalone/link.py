@@ -74,7 +74,6 @@ class DirectLink:
             self._opened.clear()
             connection, self._connection = self._connection, None
             connection.close()
-            self._pace.stop()
             receiver.on_lost()
 
     def send(self, request: ChannelRequest) -> None:

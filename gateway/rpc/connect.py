@@ -300,8 +300,10 @@ class Connection:
     def _read_feeds(self, batch: list[Delivery], room: int) -> None:
         """Add what the feeds of awake streams give, up to about `room` bytes; who comes too late stays awake."""
         awake, self.awake = self.awake, {}
-        # What one list of items became: watchers at the same place of a log are given the same list.
-        given: dict[tuple[int, int], tuple[Sequence[Message], list[tuple[int, str]], int, bool]] = {}
+        # The list given last, and to which level: watchers at the same place of a log, who are woken one after the
+        # other, are given the same.
+        given: Sequence[Message] | None = None
+        given_level, spoiled = 0, False
         # The feed read last, its level, and where it stood, if others may follow it from there.
         leader: Feed | None = None
         led, start = 0, None
@@ -321,30 +323,25 @@ class Connection:
                 channel.unacknowledged += total
                 continue
             start = None
-            if items := feed.take(TAKE_CHARACTERS):
-                key = id(items), level
-                if key in given:
-                    _, recipients, total, broken = given[key]
-                    recipients.append(stream.recipient)
-                else:
-                    recipients, total, broken = [stream.recipient], 0, False
+            items = feed.take(TAKE_CHARACTERS)
+            if items:
+                if items is not given or level != given_level:
+                    given, given_level = items, level
+                    recipients, total, spoiled = [], 0, False
                     for item in items:
                         if LEVEL[type(item)] <= level:
                             size = frame_bytes(item)
-                            broken = size > FRAME_BYTES
-                            batch.append((*(_too_large(size) if broken else (item, size)), recipients))
+                            spoiled = size > FRAME_BYTES
+                            batch.append((*(_too_large(size) if spoiled else (item, size)), recipients))
                             total += batch[-1][1]
-                            if broken:
+                            if spoiled:
                                 break
                     room -= total
-                    # With the list itself: ids are only unique among the living.
-                    given[key] = items, recipients, total, broken
+                recipients.append(stream.recipient)
                 channel.unacknowledged += total
-                if feed.place is not None and not broken:
+                if feed.place is not None and not spoiled:
                     leader, led, start = feed, level, place
-            else:
-                broken = False
-            if feed.done or broken:
+            if feed.done or (items and spoiled):
                 self._end(stream)
             elif stream in channel.answering:
                 self._answered(stream)

@@ -42,7 +42,7 @@ class Pace:
 
     def begin(self) -> None:
         """A batch is being made, be it due or not. What is said to be ready from now on is for the next."""
-        self.stop()
+        self._stop()
         self._haste = 0
         self._sending = True
         self._began = self._loop.time()
@@ -55,14 +55,13 @@ class Pace:
         if self._haste:
             self._schedule()
 
-    def stop(self) -> None:
-        """Call `go` no more, until the next hurry."""
+    def _stop(self) -> None:
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
 
     def _schedule(self) -> None:
-        self.stop()
+        self._stop()
         now = self._loop.time()
         due = self._due if self._haste == LATER else self._due - LATER_SECONDS + SOON_SECONDS
         if self._haste == NOW:

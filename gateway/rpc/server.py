@@ -123,7 +123,6 @@ class GrpcServer:
         finally:
             reader.cancel()
             connection.close()
-            pace.stop()
             self._connections.discard(connection)
             (failure,) = await asyncio.gather(reader, return_exceptions=True)
         if isinstance(failure, GatewayError):

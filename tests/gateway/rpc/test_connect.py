@@ -327,6 +327,20 @@ async def test_restart_says_what_is_left_to_say_and_then_closes_all(fresh: App) 
     assert isinstance(peer.batches[-1][-1][0], gateway_service_pb2.ChannelClosed), "nothing follows the end"
 
 
+async def test_a_delta_is_made_once_for_all_who_get_it(peer: Peer) -> None:
+    for channel in (1, 2, 3):
+        peer.open(channel)
+    peer.say(1, "c", session_create={})
+    session = (await peer.answer(1, "c", "session_create")).session.session_id
+    for channel in (2, 3):
+        peer.say(channel, "w", session_watch={"session_id": session})
+        await peer.answer(channel, "w", "session_snapshot")
+    peer.say(1, "a", chat_send={"session_id": session, "content": "x", "model": "scripted/count?n=5&delay=10ms"})
+    await peer.answer(1, "a", "chat_stream_end")
+    deltas = [to for batch in peer.batches for body, _, to in batch if isinstance(body, turn_pb2.TextDelta)]
+    assert [sorted(to) for to in deltas] == [[(1, "a"), (2, "w"), (3, "w")]] * 5
+
+
 async def test_only_the_middle_of_an_answer_has_time(peer: Peer) -> None:
     peer.open(1)
     peer.say(1, "a", chat_send={"content": "x", "model": "scripted/count?n=5&delay=10ms"})

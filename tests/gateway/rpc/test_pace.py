@@ -176,9 +176,21 @@ def test_batches_that_went_before_their_time_hold_up_nothing_for_longer_than_an_
     assert batches.went == pytest.approx([100.0 + LATER_SECONDS])
 
 
-def test_once_stopped_nothing_goes() -> None:
+def test_what_becomes_ready_while_a_batch_leaves_waits_for_that() -> None:
+    batches = Batches()
+    batches.pace.begin()
+    batches.pace.hurry(SOON)
+    batches.loop.run(101.0)
+    assert not batches.went
+    batches.pace.left()
+    batches.loop.run(101.0)
+    assert batches.went == [101.0]
+
+
+def test_a_batch_takes_all_that_is_ready() -> None:
     batches = Batches()
     batches.pace.hurry(SOON)
-    batches.pace.stop()
+    batches.pace.begin()
+    batches.pace.left()
     batches.loop.run(101.0)
     assert not batches.went
