@@ -5,7 +5,7 @@ Built by app. Stopping it in order is app's work too: health first, then the dra
 
 import asyncio
 import logging
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import Callable, Coroutine
 from typing import Any
 
 import grpc
@@ -18,10 +18,10 @@ from gateway.domain import turn_event
 from gateway.domain.access import Credentials
 from gateway.domain.error import GatewayError
 from gateway.rpc import direct
-from gateway.rpc.connect import Connection, Delivery
-from gateway.rpc.frames import FRAME_MEMBERS
+from gateway.rpc.connect import Connection
 from gateway.rpc.methods import Calls, Method, service_descriptors
 from gateway.rpc.pace import Pace
+from gateway.rpc.packing import pack
 
 BACKLOG_ANSWERS = 4096
 REFLECTION_V1 = "grpc.reflection.v1.ServerReflection"
@@ -56,9 +56,7 @@ class GrpcServer:
         self._names = [*names, ""]
         table = direct.handlers(methods, calls, credentials)
         table[gateway_service_pb2.DESCRIPTOR.services_by_name["GatewayService"].full_name]["Connect"] = (
-            grpc.stream_stream_rpc_method_handler(
-                self._connect, None, gateway_service_pb2.ConnectResponse.SerializeToString
-            )
+            grpc.stream_stream_rpc_method_handler(self._connect, None, None)
         )
         for service, handlers in table.items():
             self._server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(service, handlers),))
@@ -118,7 +116,7 @@ class GrpcServer:
                 batch = connection.collect()
                 collected.set()
                 if batch:
-                    await context.write(packed(batch))
+                    await context.write(pack(batch))
                 pace.left()
         finally:
             reader.cancel()
@@ -137,23 +135,6 @@ def make_light(record: logging.LogRecord) -> bool:
         record.levelno, record.levelname = logging.INFO, "INFO"
         record.msg, record.args, record.exc_info = "an answer did not reach its caller", (), None
     return True
-
-
-def packed(batch: Sequence[Delivery]) -> gateway_service_pb2.ConnectResponse:
-    """A batch as the contract has it."""
-    response = gateway_service_pb2.ConnectResponse()
-    out = response.channels
-    for body, _, recipients in batch:
-        item = out.add()
-        if isinstance(body, gateway_service_pb2.ChannelClosed):
-            item.closed.CopyFrom(body)
-        else:
-            getattr(item.frame, FRAME_MEMBERS[type(body)]).CopyFrom(body)
-        for number, request_id in recipients:
-            recipient = item.recipients.add()
-            recipient.channel = number
-            recipient.request_id = request_id
-    return response
 
 
 class _Symbols:
