@@ -179,8 +179,7 @@ class App:
             if not remove_socket(config.socket):
                 raise RuntimeError(f"{config.socket} is there and no socket; remove it, or choose another --socket")
             opened.callback(remove_socket, config.socket)
-            self._server.listen(f"unix:{config.socket}")
-            config.socket.chmod(0o600)
+            self._server.listen_locally(config.socket)
         recovering = self.spawn(recover())
         try:
             if found := await asyncio.shield(recovering):

@@ -1,11 +1,13 @@
 """The gRPC server: all services from the method table, Connect, health, and reflection under both of its names.
 
-Built by app. Stopping it in order is app's work too: health first, then the drain of turns, then the server.
+Built by app. Stopping it in order is app's work too: health first, then the drain of turns, then the server. The
+network is served by grpcio, a Unix socket by local_server; both run the same handlers.
 """
 
 import asyncio
 import logging
 from collections.abc import Callable, Coroutine
+from pathlib import Path
 from typing import Any
 
 import grpc
@@ -19,6 +21,7 @@ from gateway.domain.access import Credentials
 from gateway.domain.error import GatewayError
 from gateway.rpc import direct
 from gateway.rpc.connect import Connection
+from gateway.rpc.local_server import LocalServer
 from gateway.rpc.methods import Calls, Method, service_descriptors
 from gateway.rpc.pace import Pace
 from gateway.rpc.packing import pack
@@ -41,7 +44,7 @@ Spawn = Callable[[Coroutine[Any, Any, Any]], "asyncio.Task[Any]"]
 
 
 class GrpcServer:
-    """One gRPC server on any number of addresses."""
+    """All services at any number of addresses and Unix sockets."""
 
     def __init__(self, methods: list[Method], calls: Calls, credentials: Credentials, spawn: Spawn) -> None:
         self._methods = methods
@@ -51,6 +54,7 @@ class GrpcServer:
         self._connections: set[Connection] = set()
         logging.getLogger("grpc._cython.cygrpc").addFilter(make_light)
         self._server = grpc.aio.server(options=OPTIONS)
+        self._local = LocalServer(MAX_REQUEST_BYTES)
         self.health = health.aio.HealthServicer()
         names = [service.full_name for service in service_descriptors()]
         self._names = [*names, ""]
@@ -58,21 +62,27 @@ class GrpcServer:
         table[gateway_service_pb2.DESCRIPTOR.services_by_name["GatewayService"].full_name]["Connect"] = (
             grpc.stream_stream_rpc_method_handler(self._connect, None, None)
         )
-        for service, handlers in table.items():
-            self._server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(service, handlers),))
-        health_pb2_grpc.add_HealthServicer_to_server(self.health, self._server)
         # Not REFLECTION_V1: its file is not at hand, and clients describe every service that is listed.
         names += [health.SERVICE_NAME, reflection.SERVICE_NAME]
-        _add_reflection(self._server, names)
+        servers: tuple[Any, ...] = self._server, self._local
+        for server in servers:
+            for service, handlers in table.items():
+                server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(service, handlers),))
+            health_pb2_grpc.add_HealthServicer_to_server(self.health, server)
+            _add_reflection(server, names)
 
     def listen(self, address: str) -> int:
-        """Add an address, `host:port` or `unix:path`; returns the port. Raises RuntimeError when it is taken."""
+        """Add an address, `host:port`; returns the port. Raises RuntimeError when it is taken."""
         port: int = self._server.add_insecure_port(address)
         return port
 
+    def listen_locally(self, path: Path) -> None:
+        """Add a Unix socket, which only its owner can open. Raises RuntimeError when it cannot be made."""
+        self._local.listen(path)
+
     async def start(self) -> None:
         """Serve."""
-        await self._server.start()
+        await asyncio.gather(self._server.start(), self._local.start())
         await self.set_serving(True)
 
     async def set_serving(self, serving: bool) -> None:
@@ -85,7 +95,7 @@ class GrpcServer:
         """Tell the channels, then end all calls within `grace` seconds."""
         for connection in tuple(self._connections):
             connection.restart()
-        await self._server.stop(grace)
+        await asyncio.gather(self._server.stop(grace), self._local.stop(grace))
 
     async def _connect(self, requests: Any, context: direct.Context) -> None:
         try:

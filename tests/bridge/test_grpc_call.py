@@ -237,6 +237,7 @@ async def test_a_server_that_falls_is_unavailable(service: Service, tmp_path: Pa
             task = asyncio.create_task(failure(connection, "hold"))
             await service.held.wait()
         assert (await task).code in (Code.UNAVAILABLE, Code.CANCELLED)
+        connection.close()
 
 
 class Answering:

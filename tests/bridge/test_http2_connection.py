@@ -27,6 +27,7 @@ from hypothesis import strategies as st
 
 from bridge import http2_connection as module
 from bridge.http2_connection import WINDOW_BYTES, Connection, Headers, LostError
+from tests.fixtures.cuts import cutting
 
 ANSWER = [(":status", "200"), ("content-type", "text/plain")]
 
@@ -144,14 +145,8 @@ async def test_a_request_and_its_answer(wire: Wire) -> None:
 
 @given(cuts=st.lists(st.integers(1, 40), min_size=1))
 def test_it_does_not_matter_how_bytes_arrive(cuts: list[int]) -> None:
-    def cut(data: bytes) -> Iterator[bytes]:
-        at = turn = 0
-        while at < len(data):
-            yield data[at : (at := at + cuts[turn % len(cuts)])]
-            turn += 1
-
     async def run() -> None:
-        wire = Wire(cut)
+        wire = Wire(cutting(cuts))
         number, ears = wire.open()
         wire.server.send_headers(number, [*ANSWER, ("long", "x" * 500)])
         for size in (0, 1, 100, 300):

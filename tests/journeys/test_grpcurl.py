@@ -34,9 +34,12 @@ async def run(*command: str) -> tuple[int, str, str]:
     return process.returncode or 0, out.decode(), err.decode()
 
 
-async def grpcurl(app: App, *arguments: str, data: dict[str, Any] | None = None) -> tuple[int, str, str]:
+async def grpcurl(
+    app: App, *arguments: str, data: dict[str, Any] | None = None, local: bool = False
+) -> tuple[int, str, str]:
     given = [] if data is None else ["-d", json.dumps(data)]
-    return await run(str(BIN / "grpcurl"), "-plaintext", *given, f"127.0.0.1:{app.grpc_port}", *arguments)
+    where = ["-unix", str(app._config.socket)] if local else [f"127.0.0.1:{app.grpc_port}"]
+    return await run(str(BIN / "grpcurl"), "-plaintext", *given, *where, *arguments)
 
 
 async def buf(app: App, reflection: str, method: str, data: dict[str, Any]) -> tuple[int, str, str]:
@@ -56,8 +59,9 @@ def objects(text: str) -> list[dict[str, Any]]:
 
 
 @pytest.mark.requirement("health.serving")
-async def test_list(app: App) -> None:
-    code, out, _ = await grpcurl(app, "list")
+@pytest.mark.parametrize("local", [False, True])
+async def test_list(app: App, local: bool) -> None:
+    code, out, _ = await grpcurl(app, "list", local=local)
     assert code == 0
     listed = set(out.split())
     assert listed >= {f"agentspace.v1.{name}Service" for name in SERVICES}
@@ -93,25 +97,31 @@ async def test_health(app: App) -> None:
         assert (code, json.loads(out)) == (0, {"status": "SERVING"})
 
 
-async def test_create_chat_and_list(app: App) -> None:
-    _, out, _ = await grpcurl(app, "agentspace.v1.SessionService/CreateSession", data={"title": "by grpcurl"})
+@pytest.mark.parametrize("local", [False, True])
+async def test_create_chat_and_list(app: App, local: bool) -> None:
+    _, out, _ = await grpcurl(
+        app, "agentspace.v1.SessionService/CreateSession", data={"title": "by grpcurl"}, local=local
+    )
     session = json.loads(out)["session"]
     data = {"sessionId": session["sessionId"], "content": "hello from outside"}
-    code, out, _ = await grpcurl(app, "agentspace.v1.ChatService/SendMessage", data=data)
+    code, out, _ = await grpcurl(app, "agentspace.v1.ChatService/SendMessage", data=data, local=local)
     events = objects(out)
     assert code == 0
     assert "".join(event.get("text", {}).get("delta", "") for event in events) == "hello from outside"
     assert list(events[-1]) == ["ended"]
-    _, out, _ = await grpcurl(app, "agentspace.v1.SessionService/ListSessions", data={})
+    _, out, _ = await grpcurl(app, "agentspace.v1.SessionService/ListSessions", data={}, local=local)
     assert session["sessionId"] in {listed["sessionId"] for listed in json.loads(out)["sessions"]}
 
 
-async def test_errors_have_their_details(app: App) -> None:
-    code, _, err = await grpcurl(app, "agentspace.v1.SessionService/GetSession", data={"sessionId": "none"})
+@pytest.mark.parametrize("local", [False, True])
+async def test_errors_have_their_details(app: App, local: bool) -> None:
+    code, _, err = await grpcurl(
+        app, "agentspace.v1.SessionService/GetSession", data={"sessionId": "none"}, local=local
+    )
     assert code != 0
     for part in ("NotFound", "google.rpc.ErrorInfo", "SESSION_NOT_FOUND", "agentspace.dev", '"sessionId":"none"'):
         assert part in err
-    _, _, err = await grpcurl(app, "agentspace.v1.ChatService/SendMessage", data={"content": " "})
+    _, _, err = await grpcurl(app, "agentspace.v1.ChatService/SendMessage", data={"content": " "}, local=local)
     for part in ("InvalidArgument", "INVALID_MESSAGE", "google.rpc.BadRequest", '"field":"content"'):
         assert part in err
 

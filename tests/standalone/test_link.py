@@ -1,4 +1,5 @@
-"""The link's rules, held by both of its implementations: over gRPC to a gateway's Unix socket, and in one process."""
+"""The link's rules, held by both of its implementations: over gRPC, to each of a gateway's servers, and in one
+process."""
 
 import asyncio
 from collections.abc import AsyncIterator, Sequence
@@ -57,11 +58,17 @@ class Recorder:
             self._changed.notify_all()
 
 
+def link_of(kind: str, home: Path, app: App) -> Link:
+    """A link to the app: over gRPC by its Unix socket or by the network, or in this process."""
+    targets = {"local": f"unix:{home / 'gateway.sock'}", "network": f"127.0.0.1:{app.grpc_port}"}
+    return GrpcLink(targets[kind]) if kind in targets else DirectLink(app)
+
+
 @asynccontextmanager
 async def linked(kind: str, home: Path, *arguments: str) -> AsyncIterator[tuple[Link, Recorder, App]]:
     """A link of that kind to a gateway of its own, running."""
     async with running(config(home, *arguments)) as app:
-        link: Link = GrpcLink(f"unix:{home / 'gateway.sock'}") if kind == "grpc" else DirectLink(app)
+        link = link_of(kind, home, app)
         recorder = Recorder()
         assert not link.connected
         task = asyncio.create_task(link.run(recorder))
@@ -80,7 +87,7 @@ async def linked(kind: str, home: Path, *arguments: str) -> AsyncIterator[tuple[
             assert recorder.lost == 1
 
 
-@pytest.fixture(params=["grpc", "direct"])
+@pytest.fixture(params=["local", "network", "direct"])
 def kind(request: pytest.FixtureRequest) -> str:
     return str(request.param)
 
@@ -213,6 +220,7 @@ async def test_a_stored_key_is_read_back(parts: Parts, home: Path) -> None:
     assert await link.read_key("anthropic", token(home)) == "sk-ant-0123456789"
 
 
+@pytest.mark.parametrize("kind", ["local", "direct"])
 async def test_insecure_gateways_still_trust_their_bridge(kind: str, home: Path) -> None:
     async with linked(kind, home, "--insecure") as (link, recorder, _):
         assert (await link.readiness()).ready
@@ -224,7 +232,7 @@ async def test_insecure_gateways_still_trust_their_bridge(kind: str, home: Path)
 
 async def test_what_is_sent_before_and_after_is_dropped(kind: str, home: Path) -> None:
     async with running(config(home)) as app:
-        link: Link = GrpcLink(f"unix:{home / 'gateway.sock'}") if kind == "grpc" else DirectLink(app)
+        link = link_of(kind, home, app)
         link.send(opening(1))
         await link.drain()
 

@@ -35,12 +35,34 @@ async def peer(app: App) -> AsyncIterator[Peer]:
     peer.connection.close()
 
 
+@pytest.fixture(params=["network", "local"])
+def server(request: pytest.FixtureRequest) -> str:
+    """Which of the two servers is dialled."""
+    return str(request.param)
+
+
+@pytest.fixture
+def target(app: App, home: Path, server: str) -> str:
+    """Where to dial."""
+    return _address(app, home, server)
+
+
+@pytest.fixture
+def fresh_target(fresh: App, tmp_path: Path, server: str) -> str:
+    """Where to dial."""
+    return _address(fresh, tmp_path / "home", server)
+
+
 @pytest_asyncio.fixture(loop_scope="module")
-async def channel(app: App) -> AsyncIterator[grpc.aio.Channel]:
-    async with dialled(f"127.0.0.1:{app.grpc_port}") as channel:
+async def channel(target: str) -> AsyncIterator[grpc.aio.Channel]:
+    async with dialled(target) as channel:
         yield channel
 
 
 @pytest.fixture
 def operator(app: App, home: Path) -> tuple[tuple[str, str], ...]:
     return bearer(token(home))
+
+
+def _address(app: App, home: Path, server: str) -> str:
+    return f"127.0.0.1:{app.grpc_port}" if server == "network" else f"unix:{home / 'gateway.sock'}"

@@ -26,16 +26,16 @@ def errors(caplog: pytest.LogCaptureFixture) -> list[str]:
     return [record.getMessage() for record in caplog.records if record.levelno >= logging.ERROR]
 
 
-async def test_a_stream_gives_the_turn_to_its_end(app: App) -> None:
-    async with dialled(f"127.0.0.1:{app.grpc_port}") as channel:
+async def test_a_stream_gives_the_turn_to_its_end(target: str) -> None:
+    async with dialled(target) as channel:
         events = [event async for event in ChatServiceStub(channel).SendMessage(send("one two"))]
     kinds = [event.WhichOneof("event") for event in events]
     assert kinds[:3] + kinds[-1:] == ["session_created", "accepted", "started", "ended"]
     assert "".join(event.text.delta for event in events) == "one two"
 
 
-async def test_a_failed_turn_is_an_event_and_then_the_status(app: App) -> None:
-    async with dialled(f"127.0.0.1:{app.grpc_port}") as channel:
+async def test_a_failed_turn_is_an_event_and_then_the_status(target: str) -> None:
+    async with dialled(target) as channel:
         call = ChatServiceStub(channel).SendMessage(send("x", model="scripted/fail?after=1&with=truncated"))
         while not (event := await call.read()).HasField("failed"):
             pass
@@ -48,8 +48,8 @@ async def test_a_failed_turn_is_an_event_and_then_the_status(app: App) -> None:
     assert info.metadata["execution"] == "may_have_executed"
 
 
-async def test_refused_before_the_stream_begins(app: App) -> None:
-    async with dialled(f"127.0.0.1:{app.grpc_port}") as channel:
+async def test_refused_before_the_stream_begins(target: str) -> None:
+    async with dialled(target) as channel:
         for request, reason in [
             (send(" "), "INVALID_MESSAGE"),
             (send("x", session_id="nowhere"), "SESSION_NOT_FOUND"),
@@ -60,8 +60,8 @@ async def test_refused_before_the_stream_begins(app: App) -> None:
             assert told(caught.value)[1].reason == reason
 
 
-async def test_a_stream_that_is_left_ends_its_feed_and_not_its_turn(app: App) -> None:
-    async with dialled(f"127.0.0.1:{app.grpc_port}") as channel:
+async def test_a_stream_that_is_left_ends_its_feed_and_not_its_turn(app: App, target: str) -> None:
+    async with dialled(target) as channel:
         stub = ChatServiceStub(channel)
         call = stub.SendMessage(send("x", model="scripted/count?n=30&delay=10ms"))
         await call.read()
@@ -73,10 +73,10 @@ async def test_a_stream_that_is_left_ends_its_feed_and_not_its_turn(app: App) ->
         assert not live.watchers
 
 
-async def test_a_reader_that_goes_away_is_no_fault(app: App, caplog: pytest.LogCaptureFixture) -> None:
-    async with dialled(f"127.0.0.1:{app.grpc_port}") as channel:
+async def test_a_reader_that_goes_away_is_no_fault(app: App, caplog: pytest.LogCaptureFixture, target: str) -> None:
+    async with dialled(target) as channel:
         session = (await SessionServiceStub(channel).CreateSession(session_service_pb2.CreateSessionRequest())).session
-        async with dialled(f"127.0.0.1:{app.grpc_port}") as leaving:
+        async with dialled(target) as leaving:
             request = chat_service_pb2.WatchSessionRequest(session_id=session.session_id)
             watch = ChatServiceStub(leaving).WatchSession(request)
             await watch.read()
@@ -92,8 +92,8 @@ async def test_a_reader_that_goes_away_is_no_fault(app: App, caplog: pytest.LogC
     assert not errors(caplog)
 
 
-async def test_a_request_that_cannot_be_read_is_refused(app: App, caplog: pytest.LogCaptureFixture) -> None:
-    async with dialled(f"127.0.0.1:{app.grpc_port}") as channel:
+async def test_a_request_that_cannot_be_read_is_refused(target: str, caplog: pytest.LogCaptureFixture) -> None:
+    async with dialled(target) as channel:
         # A field that ends too early, and a title of bad UTF-8.
         for data in (b"\x0a\x05x", b"\x0a\x02\xff\xfe"):
             unary = channel.unary_unary("/agentspace.v1.SessionService/CreateSession")
@@ -107,8 +107,8 @@ async def test_a_request_that_cannot_be_read_is_refused(app: App, caplog: pytest
     assert not errors(caplog)
 
 
-async def test_a_watch_ends_when_its_session_is_deleted(app: App) -> None:
-    async with dialled(f"127.0.0.1:{app.grpc_port}") as channel:
+async def test_a_watch_ends_when_its_session_is_deleted(target: str) -> None:
+    async with dialled(target) as channel:
         sessions = SessionServiceStub(channel)
         session = (await sessions.CreateSession(session_service_pb2.CreateSessionRequest())).session
         watch = ChatServiceStub(channel).WatchSession(
@@ -122,8 +122,8 @@ async def test_a_watch_ends_when_its_session_is_deleted(app: App) -> None:
         assert told(caught.value)[1].reason == "SESSION_DELETED"
 
 
-async def test_who_a_caller_is(app: App, home: Path) -> None:
-    async with dialled(f"127.0.0.1:{app.grpc_port}") as channel:
+async def test_who_a_caller_is(target: str, home: Path) -> None:
+    async with dialled(target) as channel:
         keys = KeyServiceStub(channel)
         request = key_service_pb2.ListKeysRequest()
         await keys.ListKeys(request, metadata=bearer(token(home)))
@@ -140,8 +140,8 @@ async def test_who_a_caller_is(app: App, home: Path) -> None:
             assert token(home) not in str(caught.value)
 
 
-async def test_many_calls_at_once_over_one_channel(app: App) -> None:
-    async with dialled(f"127.0.0.1:{app.grpc_port}") as channel:
+async def test_many_calls_at_once_over_one_channel(target: str) -> None:
+    async with dialled(target) as channel:
         stub = ChatServiceStub(channel)
 
         async def one(number: int) -> str:

@@ -24,8 +24,8 @@ async def test_hello(channel: grpc.aio.Channel, operator: tuple[tuple[str, str],
     assert await refused(gateway.Hello(pb.HelloRequest(), metadata=unknown)) == "UNAUTHENTICATED"
 
 
-async def test_readiness_follows_the_draining(fresh: App) -> None:
-    async with dialled(f"127.0.0.1:{fresh.grpc_port}") as channel:
+async def test_readiness_follows_the_draining(fresh: App, fresh_target: str) -> None:
+    async with dialled(fresh_target) as channel:
         gateway = GatewayServiceStub(channel)
         ready = await gateway.GetReadiness(pb.GetReadinessRequest())
         assert ready.ready

@@ -38,8 +38,8 @@ async def test_both_addresses_serve(app: App, home: Path) -> None:
     assert (home / "gateway.sock").stat().st_mode & 0o777 == 0o600
 
 
-async def test_health_tells_of_every_service_and_of_draining(fresh: App) -> None:
-    async with dialled(f"127.0.0.1:{fresh.grpc_port}") as channel:
+async def test_health_tells_of_every_service_and_of_draining(fresh: App, fresh_target: str) -> None:
+    async with dialled(fresh_target) as channel:
         for name in ("", *NAMES):
             assert await status(channel, name) == health_pb2.HealthCheckResponse.SERVING
         await fresh.drain()
@@ -48,8 +48,8 @@ async def test_health_tells_of_every_service_and_of_draining(fresh: App) -> None
 
 
 @pytest.mark.parametrize("name", ["grpc.reflection.v1alpha.ServerReflection", REFLECTION_V1])
-async def test_every_service_that_reflection_lists_is_described(app: App, name: str) -> None:
-    async with dialled(f"127.0.0.1:{app.grpc_port}") as channel:
+async def test_every_service_that_reflection_lists_is_described(target: str, name: str) -> None:
+    async with dialled(target) as channel:
         reflect = channel.stream_stream(
             f"/{name}/ServerReflectionInfo",
             reflection_pb2.ServerReflectionRequest.SerializeToString,
@@ -91,8 +91,8 @@ def listing(channel: int, request_id: str) -> ChannelRequest:
     return ChannelRequest(channel=channel, frame=ClientFrame(id=request_id, session_list={}))
 
 
-async def test_connect_answers_each_channel(app: App) -> None:
-    async with dialled(f"127.0.0.1:{app.grpc_port}") as channel:
+async def test_connect_answers_each_channel(target: str) -> None:
+    async with dialled(target) as channel:
         line = Line(channel)
         line.say(opening(1), opening(2), listing(1, "a"), listing(2, "b"))
         heard = set()
@@ -103,8 +103,8 @@ async def test_connect_answers_each_channel(app: App) -> None:
         line.call.cancel()
 
 
-async def test_stop_closes_the_channels_and_ends_the_calls(fresh: App) -> None:
-    async with dialled(f"127.0.0.1:{fresh.grpc_port}") as channel:
+async def test_stop_closes_the_channels_and_ends_the_calls(fresh: App, fresh_target: str) -> None:
+    async with dialled(fresh_target) as channel:
         lines = [Line(channel) for _ in range(2)]
         for line in lines:
             line.say(opening(1), opening(2), listing(1, "a"))
@@ -119,12 +119,12 @@ async def test_stop_closes_the_channels_and_ends_the_calls(fresh: App) -> None:
         await stopping
 
 
-async def test_a_fault_ends_the_call_otherwise_than_in_order(app: App, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_fault_ends_the_call_otherwise_than_in_order(target: str, monkeypatch: pytest.MonkeyPatch) -> None:
     def breaks(connection: Connection, batch: object) -> None:
         raise OverflowError
 
     monkeypatch.setattr(Connection, "receive", breaks)
-    async with dialled(f"127.0.0.1:{app.grpc_port}") as channel:
+    async with dialled(target) as channel:
         line = Line(channel)
         line.say(opening(1))
         with pytest.raises(grpc.aio.AioRpcError) as caught:
@@ -132,8 +132,8 @@ async def test_a_fault_ends_the_call_otherwise_than_in_order(app: App, monkeypat
         assert caught.value.code() == grpc.StatusCode.UNKNOWN
 
 
-async def test_peer_that_reads_no_answers_is_read_no_more(app: App) -> None:
-    async with dialled(f"127.0.0.1:{app.grpc_port}") as channel:
+async def test_peer_that_reads_no_answers_is_read_no_more(target: str) -> None:
+    async with dialled(target) as channel:
         line = Line(channel)
         wrong = [opening(number, "wrong") for number in range(1, 10_001)]
         line.say(*wrong)
@@ -170,8 +170,8 @@ async def test_insecure_wants_a_token_over_tcp_and_trusts_its_socket(tmp_path: P
             line.call.cancel()
 
 
-async def test_request_that_is_too_large_is_refused(app: App) -> None:
-    async with dialled(f"127.0.0.1:{app.grpc_port}") as channel:
+async def test_request_that_is_too_large_is_refused(target: str) -> None:
+    async with dialled(target) as channel:
         with pytest.raises(grpc.aio.AioRpcError) as caught:
             await SessionServiceStub(channel).CreateSession(
                 session_service_pb2.CreateSessionRequest(title="x" * 5_000_000)

@@ -35,14 +35,14 @@ async def test_create_and_get(channel: grpc.aio.Channel) -> None:
     assert await refused(sessions.CreateSession(pb.CreateSessionRequest(agent_id="a:b"))) == "INVALID_MESSAGE"
 
 
-async def test_list_in_pages(channel: grpc.aio.Channel) -> None:
+async def test_list_in_pages(channel: grpc.aio.Channel, server: str) -> None:
     sessions = SessionServiceStub(channel)
     made = [
-        (await sessions.CreateSession(pb.CreateSessionRequest(agent_id="paged"))).session.session_id for _ in range(5)
+        (await sessions.CreateSession(pb.CreateSessionRequest(agent_id=server))).session.session_id for _ in range(5)
     ]
     seen, token = [], ""
     while True:
-        request = pb.ListSessionsRequest(page_size=2, page_token=token, agent_id="paged")
+        request = pb.ListSessionsRequest(page_size=2, page_token=token, agent_id=server)
         page = await sessions.ListSessions(request)
         seen += [session.session_id for session in page.sessions]
         if not (token := page.next_page_token):
