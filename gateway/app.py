@@ -197,7 +197,7 @@ class App:
     async def drain(self) -> None:
         """Take no new work, let running turns end for the drain time, keep the rest as interrupted."""
         self._run.draining = True
-        await self._server.set_serving(False)
+        self._server.set_serving(False)
         with suppress(TimeoutError):
             async with asyncio.timeout(self._config.drain_seconds):
                 for live in self._live:

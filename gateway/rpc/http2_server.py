@@ -6,6 +6,7 @@ Made by local_server; knows nothing of gRPC. Everything that comes is handled in
 
 import asyncio
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from struct import Struct
 from typing import Protocol, cast
 
@@ -21,7 +22,7 @@ from h2.events import (
     StreamReset,
     WindowUpdated,
 )
-from h2.exceptions import FrameTooLargeError, ProtocolError
+from h2.exceptions import FrameTooLargeError, ProtocolError, StreamClosedError
 from h2.settings import SettingCodes, Settings
 from hyperframe.frame import GoAwayFrame
 
@@ -29,7 +30,9 @@ Headers = Sequence[tuple[str, str]]
 
 STREAMS_AT_ONCE = 1000
 HEADER_BYTES = 16 * 1024
-"""How large the headers of a request may be."""
+"""How large the headers of a request should be; not every client keeps to it."""
+LARGEST_HEADER_BYTES = 64 * 1024
+"""Larger ones end the connection."""
 STREAM_WINDOW_BYTES = 1024 * 1024
 """How much of a stream may be on its way here or wait to be read."""
 WINDOW_BYTES = 16 * 1024 * 1024
@@ -37,6 +40,9 @@ WINDOW_BYTES = 16 * 1024 * 1024
 DEFAULT_WINDOW_BYTES = 65_535
 FRAME_BYTES = 16_384
 """The largest frame that may come."""
+
+UNREAD_BYTES = 4 * 1024 * 1024
+"""How much may wait for a client that asks and does not read: far more than flow control lets come together."""
 
 PREFACE_BYTES = 24
 HEAD_BYTES = 9
@@ -63,11 +69,18 @@ class Receiver(Protocol):
 
 
 class _Stream:
-    __slots__ = ("receiver", "untaken")
+    __slots__ = ("receiver", "room", "untaken")
 
     def __init__(self, receiver: Receiver) -> None:
         self.receiver = receiver
+        self.room: asyncio.Future[None] | None = None
+        """Done when there may be room to send."""
         self.untaken = 0
+
+    def wake(self) -> None:
+        if self.room is not None:
+            self.room.set_result(None)
+            self.room = None
 
 
 class Connection(asyncio.Protocol):
@@ -83,13 +96,12 @@ class Connection(asyncio.Protocol):
         self._newest = 0
         self._leaving = False
         self._paused = False
-        self._room: asyncio.Future[None] | None = None
         self._rest = b""
         self._preface = PREFACE_BYTES
         # A header that h2 takes for malformed would end all calls of the connection.
         config = H2Configuration(client_side=False, header_encoding=None, validate_inbound_headers=False)
         self._h2 = H2Connection(config)
-        self._h2.decoder.max_header_list_size = HEADER_BYTES
+        self._h2.decoder.max_header_list_size = LARGEST_HEADER_BYTES
         self._h2.local_settings = Settings(
             client=False,
             initial_values={
@@ -108,13 +120,16 @@ class Connection(asyncio.Protocol):
         """Send bytes as soon as the windows and the socket have room. Raises GoneError."""
         at = 0
         while at < len(data):
-            self._must_be_open(number)
+            stream = self._must_be_open(number)
             room = min(self._h2.local_flow_control_window(number), self._h2.max_outbound_frame_size)
             if room > 0 and not self._paused:
                 self._send_frame(number, data[at : at + room])
                 at += room
             else:
-                await self._wait_for_room()
+                if stream.room is None:
+                    stream.room = asyncio.get_running_loop().create_future()
+                # Others may wait for it too.
+                await asyncio.shield(stream.room)
 
     def end(self, number: int, trailers: Headers, *, heard_all: bool) -> None:
         """Send trailers and forget the stream. Not `heard_all`: what the client still sends will not be read. Raises
@@ -172,7 +187,7 @@ class Connection(asyncio.Protocol):
         streams, self._streams = self._streams, {}
         for stream in streams.values():
             stream.receiver.on_lost()
-        self._make_room()
+            stream.wake()
         self._on_lost(self)
 
     def pause_writing(self) -> None:
@@ -182,7 +197,7 @@ class Connection(asyncio.Protocol):
     def resume_writing(self) -> None:
         """The socket takes more."""
         self._paused = False
-        self._make_room()
+        self._wake_all()
 
     def data_received(self, data: bytes) -> None:
         """Take whole frames; keep the rest for later."""
@@ -215,6 +230,8 @@ class Connection(asyncio.Protocol):
             return
         self._rest = data[at:]
         self._flush()
+        if self._paused and self._transport is not None and self._transport.get_write_buffer_size() > UNREAD_BYTES:
+            self._transport.abort()
 
     # --- in ---------------------------------------------------------------------------------------------------------
 
@@ -228,8 +245,14 @@ class Connection(asyncio.Protocol):
                 if (stream := self._streams.get(event.stream_id)) is not None:
                     stream.untaken += event.flow_controlled_length
                     stream.receiver.on_data(event.data)
+                else:
+                    # It came with the request that was refused.
+                    self._h2.acknowledge_received_data(event.flow_controlled_length, event.stream_id)
+            case WindowUpdated() if event.stream_id:
+                if (stream := self._streams.get(event.stream_id)) is not None:
+                    stream.wake()
             case WindowUpdated() | RemoteSettingsChanged():
-                self._make_room()
+                self._wake_all()
             case RequestReceived():
                 self._begin(event.stream_id, [(n.decode("latin-1"), v.decode("latin-1")) for n, v in event.headers])
             case StreamEnded():
@@ -238,11 +261,13 @@ class Connection(asyncio.Protocol):
             case StreamReset():
                 if (stream := self._forget(event.stream_id)) is not None:
                     stream.receiver.on_lost()
-                    self._make_room()
+                    stream.wake()
 
     def _begin(self, number: int, headers: Headers) -> None:
         if self._leaving:
-            self._h2.reset_stream(number, ErrorCodes.REFUSED_STREAM)
+            # The client may have given it up in the same breath.
+            with suppress(StreamClosedError):
+                self._h2.reset_stream(number, ErrorCodes.REFUSED_STREAM)
         else:
             self._newest = number
             self._streams[number] = _Stream(self._accept(self, number, headers))
@@ -254,9 +279,10 @@ class Connection(asyncio.Protocol):
 
     # --- out --------------------------------------------------------------------------------------------------------
 
-    def _must_be_open(self, number: int) -> None:
-        if number not in self._streams:
+    def _must_be_open(self, number: int) -> _Stream:
+        if (stream := self._streams.get(number)) is None:
             raise GoneError
+        return stream
 
     def _send_frame(self, number: int, data: bytes) -> None:
         # Not through h2: under load that costs 30 us a frame. It only has to know what is left of the windows.
@@ -272,13 +298,6 @@ class Connection(asyncio.Protocol):
         if self._transport is not None and (data := self._h2.data_to_send()):
             self._transport.write(data)
 
-    def _make_room(self) -> None:
-        if self._room is not None:
-            self._room.set_result(None)
-            self._room = None
-
-    async def _wait_for_room(self) -> None:
-        if self._room is None:
-            self._room = asyncio.get_running_loop().create_future()
-        # Others wait for it too.
-        await asyncio.shield(self._room)
+    def _wake_all(self) -> None:
+        for stream in self._streams.values():
+            stream.wake()

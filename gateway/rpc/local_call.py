@@ -9,7 +9,7 @@ import logging
 import re
 from base64 import b64encode
 from collections import deque
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from typing import Any, NoReturn
 from urllib.parse import quote
 
@@ -23,7 +23,7 @@ HEAD = [(":status", "200"), ("content-type", "application/grpc"), ("grpc-accept-
 
 _TIMEOUT = re.compile(r"([0-9]{1,8})([HMSmun])")
 _UNIT_SECONDS = {"H": 3600.0, "M": 60.0, "S": 1.0, "m": 1e-3, "u": 1e-6, "n": 1e-9}
-_PRINTABLE = "".join(chr(code) for code in range(0x20, 0x7F) if chr(code) != "%")
+_PRINTABLE = "".join(chr(code) for code in range(0x21, 0x7F) if chr(code) != "%")
 
 _logger = logging.getLogger(__name__)
 
@@ -52,7 +52,8 @@ class Call:
         self._heard_all = False
         self._came = asyncio.Event()
         self._answered = False
-        self._serialize = bytes
+        self._parse: Callable[[bytes], Any] = bytes
+        self._serialize: Callable[[Any], bytes] = bytes
         self._task: asyncio.Task[None] | None = None
 
     def start(self, handler: Any) -> "asyncio.Task[None]":
@@ -86,6 +87,16 @@ class Call:
         """End the call with a status that has metadata."""
         metadata = [(name, _text(value)) for name, value in status.trailing_metadata or ()]
         raise _EndError(status.code, status.details, metadata)
+
+    def __aiter__(self) -> "Call":
+        """A handler that takes a stream of requests reads them from here."""
+        return self
+
+    async def __anext__(self) -> Any:
+        """The next one."""
+        if (message := await self._next()) is None:
+            raise StopAsyncIteration
+        return message
 
     # --- called by the connection -----------------------------------------------------------------------------------
 
@@ -124,35 +135,38 @@ class Call:
     async def _serve(self, handler: Any) -> None:
         code, details = grpc.StatusCode.OK, ""
         metadata: Headers = ()
+        deadline = asyncio.timeout(_seconds(self._headers))
         try:
-            async with asyncio.timeout(_seconds(self._headers)):
+            async with deadline:
                 await self._answer(handler)
-        except TimeoutError:
-            code, details = grpc.StatusCode.DEADLINE_EXCEEDED, "the deadline is over"
         except _EndError as end:
             code, details, metadata = end.code, end.details, end.metadata
         except GoneError:
             return
         except asyncio.CancelledError:
-            # It need not be the caller who gave up.
+            # It need not be the caller who gave up. Raised again it would stay with the task, and with it its traceback
+            # and all that this call holds, in a circle.
             self._connection.reset(self._number)
-            raise
+            return
         except Exception:
-            _logger.exception("a call failed")
-            code, details = grpc.StatusCode.UNKNOWN, "the call failed inside the gateway"
+            if deadline.expired():
+                code, details = grpc.StatusCode.DEADLINE_EXCEEDED, "the deadline is over"
+            else:
+                _logger.exception("a call failed")
+                code, details = grpc.StatusCode.UNKNOWN, "the call failed inside the gateway"
         self._end(code, details, metadata)
 
     async def _answer(self, handler: Any) -> None:
         if handler is None:
             raise _EndError(grpc.StatusCode.UNIMPLEMENTED, "there is no such method")
         self._serialize = handler.response_serializer or bytes
-        parse = handler.request_deserializer or bytes
-        request: Any = (parse(message) async for message in self._requests())
+        self._parse = handler.request_deserializer or bytes
+        request: Any = self
         if not handler.request_streaming:
-            messages = [message async for message in request]
-            if len(messages) != 1:
-                raise _EndError(grpc.StatusCode.INTERNAL, f"{len(messages)} requests came, expected one")
-            (request,) = messages
+            # As grpcio does, which reads no more than the first.
+            request = await self._next()
+            if request is None:
+                raise _EndError(grpc.StatusCode.INTERNAL, "no request came")
         if not handler.response_streaming:
             await self.write(await handler.unary_unary(request, self))
             return
@@ -163,17 +177,17 @@ class Call:
         else:
             await answers
 
-    async def _requests(self) -> AsyncIterator[bytes]:
-        while True:
-            while self._messages:
-                yield self._messages.popleft()
+    async def _next(self) -> Any:
+        """The caller's next message; None when there is no more."""
+        while not self._messages:
             if self._refusal is not None:
                 raise _EndError(*self._refusal)
             self._connection.taken(self._number)
             if self._heard_all:
-                return
+                return None
             self._came.clear()
             await self._came.wait()
+        return self._parse(self._messages.popleft())
 
     def _end(self, code: grpc.StatusCode, details: str, metadata: Headers) -> None:
         trailers = [("grpc-status", str(code.value[0])), ("grpc-message", quote(details, safe=_PRINTABLE)), *metadata]

@@ -12,7 +12,7 @@ from typing import Any
 
 import grpc
 from google.protobuf import descriptor_pool
-from grpc_health.v1 import health, health_pb2, health_pb2_grpc
+from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection, reflection_pb2
 
 from agentspace.v1 import gateway_service_pb2
@@ -21,12 +21,14 @@ from gateway.domain.access import Credentials
 from gateway.domain.error import GatewayError
 from gateway.rpc import direct
 from gateway.rpc.connect import Connection
+from gateway.rpc.health import Health
 from gateway.rpc.local_server import LocalServer
 from gateway.rpc.methods import Calls, Method, service_descriptors
 from gateway.rpc.pace import Pace
 from gateway.rpc.packing import pack
 
 BACKLOG_ANSWERS = 4096
+HEALTH = health_pb2.DESCRIPTOR.services_by_name["Health"].full_name
 REFLECTION_V1 = "grpc.reflection.v1.ServerReflection"
 MAX_REQUEST_BYTES = 4 * 1024 * 1024
 
@@ -55,20 +57,19 @@ class GrpcServer:
         logging.getLogger("grpc._cython.cygrpc").addFilter(make_light)
         self._server = grpc.aio.server(options=OPTIONS)
         self._local = LocalServer(MAX_REQUEST_BYTES)
-        self.health = health.aio.HealthServicer()
         names = [service.full_name for service in service_descriptors()]
-        self._names = [*names, ""]
+        self._health = Health([*names, ""])
         table = direct.handlers(methods, calls, credentials)
         table[gateway_service_pb2.DESCRIPTOR.services_by_name["GatewayService"].full_name]["Connect"] = (
             grpc.stream_stream_rpc_method_handler(self._connect, None, None)
         )
         # Not REFLECTION_V1: its file is not at hand, and clients describe every service that is listed.
-        names += [health.SERVICE_NAME, reflection.SERVICE_NAME]
+        names += [HEALTH, reflection.SERVICE_NAME]
         servers: tuple[Any, ...] = self._server, self._local
         for server in servers:
             for service, handlers in table.items():
                 server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(service, handlers),))
-            health_pb2_grpc.add_HealthServicer_to_server(self.health, server)
+            health_pb2_grpc.add_HealthServicer_to_server(self._health, server)
             _add_reflection(server, names)
 
     def listen(self, address: str) -> int:
@@ -83,13 +84,11 @@ class GrpcServer:
     async def start(self) -> None:
         """Serve."""
         await asyncio.gather(self._server.start(), self._local.start())
-        await self.set_serving(True)
+        self.set_serving(True)
 
-    async def set_serving(self, serving: bool) -> None:
+    def set_serving(self, serving: bool) -> None:
         """What health says of every service."""
-        status = health_pb2.HealthCheckResponse.SERVING if serving else health_pb2.HealthCheckResponse.NOT_SERVING
-        for name in self._names:
-            await self.health.set(name, status)
+        self._health.set_serving(serving)
 
     async def stop(self, grace: float) -> None:
         """Tell the channels, then end all calls within `grace` seconds."""

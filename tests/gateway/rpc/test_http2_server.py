@@ -1,117 +1,36 @@
 """http2_server.py against the client side of the h2 library, which raises when a rule is broken."""
 
 import asyncio
-from collections.abc import Callable, Iterator
-from typing import cast
 
 import pytest
-from h2.config import H2Configuration
-from h2.connection import H2Connection
 from h2.errors import ErrorCodes
-from h2.events import DataReceived, Event, PingAckReceived, ResponseReceived, StreamEnded, StreamReset, TrailersReceived
+from h2.events import DataReceived, PingAckReceived, ResponseReceived, StreamEnded, TrailersReceived
 from h2.settings import SettingCodes
 from hpack import Encoder
-from hyperframe.frame import ContinuationFrame, DataFrame, GoAwayFrame, HeadersFrame, PushPromiseFrame, SettingsFrame
+from hyperframe.frame import (
+    ContinuationFrame,
+    DataFrame,
+    GoAwayFrame,
+    HeadersFrame,
+    PingFrame,
+    PushPromiseFrame,
+    RstStreamFrame,
+    SettingsFrame,
+)
 from hypothesis import given
 from hypothesis import strategies as st
 
 from gateway.rpc.http2_server import (
     FRAME_BYTES,
-    HEADER_BYTES,
+    LARGEST_HEADER_BYTES,
     STREAM_WINDOW_BYTES,
     STREAMS_AT_ONCE,
+    UNREAD_BYTES,
     WINDOW_BYTES,
-    Connection,
     GoneError,
-    Headers,
 )
 from tests.fixtures.cuts import cutting
-
-ASK = [(":method", "POST"), (":scheme", "http"), (":authority", "gateway"), (":path", "/x")]
-ANSWER = [(":status", "200")]
-TRAILERS = [("grpc-status", "0")]
-
-
-class Ears:
-    """A receiver that remembers."""
-
-    def __init__(self, headers: Headers) -> None:
-        self.headers = dict(headers)
-        self.data = b""
-        self.heard: list[str] = []
-
-    def on_data(self, data: bytes) -> None:
-        self.data += data
-
-    def on_end(self) -> None:
-        self.heard.append("end")
-
-    def on_lost(self) -> None:
-        self.heard.append("lost")
-
-
-class Wire:
-    """A transport whose other end is a client; `pass_on` carries what either side has to say, until both are silent.
-
-    cut: how what comes to the server is cut into pieces.
-    """
-
-    def __init__(self, cut: Callable[[bytes], Iterator[bytes]] = lambda data: iter([data])) -> None:
-        self.client = H2Connection(H2Configuration(header_encoding="utf-8"))
-        self.client.initiate_connection()
-        self.events: list[Event] = []
-        self.written = bytearray()
-        self.closed = False
-        self.streams: dict[int, Ears] = {}
-        self.lost: list[Connection] = []
-        self._cut = cut
-        self.server = Connection(self._accept, self.lost.append)
-        self.server.connection_made(cast(asyncio.Transport, self))
-
-    def _accept(self, connection: Connection, number: int, headers: Headers) -> Ears:
-        assert connection is self.server
-        self.streams[number] = Ears(headers)
-        return self.streams[number]
-
-    def write(self, data: bytes) -> None:
-        self.written += data
-
-    def close(self) -> None:
-        self.closed = True
-
-    def pass_on(self) -> None:
-        """Say everything there is to say. What the client gets it reads at once."""
-        while True:
-            up = self.client.data_to_send()
-            if up:
-                self.say(up)
-            down, self.written = bytes(self.written), bytearray()
-            for event in self.client.receive_data(down) if down else ():
-                self.events.append(event)
-                if isinstance(event, DataReceived) and event.flow_controlled_length:
-                    self.client.acknowledge_received_data(event.flow_controlled_length, event.stream_id)
-            if not up and not down:
-                return
-
-    def say(self, data: bytes) -> None:
-        """Give bytes to the server."""
-        for piece in self._cut(data):
-            self.server.data_received(piece)
-
-    def ask(self, *, end: bool = False) -> tuple[int, Ears]:
-        """Begin a stream."""
-        number = self.client.get_next_available_stream_id()
-        self.client.send_headers(number, ASK, end_stream=end)
-        self.pass_on()
-        return number, self.streams[number]
-
-    def got(self, number: int) -> bytes:
-        """The data that the client got on a stream."""
-        return b"".join(e.data for e in self.events if isinstance(e, DataReceived) and e.stream_id == number)
-
-    def resets(self) -> list[tuple[int, int]]:
-        """The streams that the server has reset, with its reasons."""
-        return [(event.stream_id, int(event.error_code)) for event in self.events if isinstance(event, StreamReset)]
+from tests.gateway.http2_client import ANSWER, ASK, TRAILERS, Wire
 
 
 @pytest.fixture
@@ -319,6 +238,29 @@ async def test_a_server_that_leaves_ends_what_it_has_begun(wire: Wire) -> None:
     assert [event.stream_id for event in wire.events if isinstance(event, StreamEnded)] == [number]
 
 
+async def test_what_comes_late_and_is_given_up_at_once_disturbs_nobody(wire: Wire) -> None:
+    number, ears = wire.ask()
+    wire.server.leave()
+    encoder = Encoder()
+    for late in range(3, 2 * WINDOW_BYTES // FRAME_BYTES + 7, 2):
+        headers = HeadersFrame(late, encoder.encode(ASK), flags=["END_HEADERS"]).serialize()
+        given_up = RstStreamFrame(late, error_code=ErrorCodes.CANCEL).serialize()
+        wire.say(headers + DataFrame(late, bytes(FRAME_BYTES)).serialize() + given_up)
+    assert not wire.closed
+    wire.server.end(number, [*ANSWER, *TRAILERS], heard_all=True)
+    assert not ears.heard
+
+
+async def test_who_asks_and_does_not_read_is_cut_off(wire: Wire) -> None:
+    ping = PingFrame(opaque_data=b"are you?").serialize()
+    wire.say(ping * 1000)
+    wire.server.pause_writing()
+    wire.say(ping * 1000)
+    assert not wire.aborted
+    wire.say(ping * (UNREAD_BYTES // len(ping)))
+    assert wire.aborted
+
+
 async def test_a_client_that_leaves_is_answered_to_the_end(wire: Wire) -> None:
     number, ears = wire.ask()
     frames = [DataFrame(number, b"x").serialize(), GoAwayFrame(0).serialize(), DataFrame(number, b"y").serialize()]
@@ -363,7 +305,7 @@ async def test_who_speaks_another_protocol_is_shown_out_at_once(said: bytes) -> 
         ContinuationFrame(1, b"", flags=["END_HEADERS"]).serialize(),
         _headers(2, Encoder().encode(ASK)),
         _headers(3, b"\xff\xff\xff\xff\xff\xff\xff"),
-        _headers(3, Encoder().encode([*ASK, ("long", "x" * HEADER_BYTES)], huffman=True)),
+        _headers(3, Encoder().encode([("long", "x" * 4000)] * (LARGEST_HEADER_BYTES // 4000 + 1))),
         HeadersFrame(3, b"").serialize() + ContinuationFrame(3, bytes(16_000)).serialize() * 80,
         SettingsFrame(0).serialize()[:3] + b"\x04\x00\x00\x00\x00\x01",
         DataFrame(9, b"x").serialize(),

@@ -1,6 +1,7 @@
 """local_call.py as grpcio's client sees it, and over a bare stream what that client never sends."""
 
 import asyncio
+import gc
 import logging
 from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
@@ -16,11 +17,12 @@ from grpc_status import rpc_status
 from bridge.grpc_call import Call as BareCall
 from bridge.http2_connection import Connection as BareConnection
 from gateway.rpc.http2_server import WINDOW_BYTES
+from gateway.rpc.local_call import Call
 from gateway.rpc.local_server import LocalServer
 from tests.gateway.running import dialled
 
 LARGEST = 4 * 1024 * 1024
-DETAILS = "50%20 of \u00fcnicode\nand a line"
+DETAILS = " 50%20 of \u00fcnicode\nand a line"
 
 
 class Methods:
@@ -46,6 +48,9 @@ class Methods:
 
     async def gives_up(self, request: bytes, context: Any) -> bytes:
         raise asyncio.CancelledError
+
+    async def too_late(self, request: bytes, context: Any) -> bytes:
+        raise TimeoutError
 
     async def breaks(self, request: bytes, context: Any) -> bytes:
         raise OverflowError("a secret")
@@ -89,7 +94,7 @@ class Methods:
     def handlers(self) -> dict[str, Any]:
         unary = {
             name: grpc.unary_unary_rpc_method_handler(getattr(self, name))
-            for name in ("echo", "who", "wait", "gives_up", "breaks", "aborts")
+            for name in ("echo", "who", "wait", "gives_up", "too_late", "breaks", "aborts")
         }
         return unary | {
             "refuses": grpc.unary_stream_rpc_method_handler(self.refuses),
@@ -177,8 +182,11 @@ async def test_how_a_call_ends_otherwise(channel: grpc.aio.Channel, caplog: pyte
     broken = await failure(unary(channel, "breaks")(b""))
     assert broken.code() == grpc.StatusCode.UNKNOWN
     assert "secret" not in str(broken)
-    [said] = [record for record in caplog.records if record.levelno >= logging.ERROR]
-    assert said.exc_info
+    # Of its own; the call has no deadline.
+    assert (await failure(unary(channel, "too_late")(b""))).code() == grpc.StatusCode.UNKNOWN
+    said = [record for record in caplog.records if record.levelno >= logging.ERROR]
+    assert len(said) == 2
+    assert all(record.exc_info for record in said)
     assert await unary(channel, "echo")(b"still here") == b"still here"
 
 
@@ -187,9 +195,8 @@ async def test_requests_that_are_refused(channel: grpc.aio.Channel) -> None:
     assert (large.code(), str(LARGEST) in (large.details() or "")) == (grpc.StatusCode.RESOURCE_EXHAUSTED, True)
     squeezed = await failure(unary(channel, "echo")(bytes(1000), compression=grpc.Compression.Gzip))
     assert squeezed.code() == grpc.StatusCode.UNIMPLEMENTED
-    for requests in ([], [b"a", b"b"]):
-        call = channel.stream_unary("/test.Test/echo")(iter(requests))
-        assert (await failure(call)).code() == grpc.StatusCode.INTERNAL
+    assert (await failure(channel.stream_unary("/test.Test/echo")(iter([])))).code() == grpc.StatusCode.INTERNAL
+    assert await channel.stream_unary("/test.Test/echo")(iter([b"a", b"b"])) == b"a"
     assert await unary(channel, "echo")(b"still here") == b"still here"
 
 
@@ -291,3 +298,29 @@ async def test_messages_may_be_cut_anywhere_and_come_together(line: BareConnecti
     line.send(call._number, framed * 2, end=True)
     assert (await call.ended).code == code_pb2.OK
     assert answers == [b"ONE", b"", b"THREE"] * 3
+
+
+async def test_one_request_is_answered_though_more_may_come(line: BareConnection) -> None:
+    call, answers = bare(line, "echo")
+    call.send(b"x")
+    assert (await call.ended).code == code_pb2.OK
+    assert answers == [b"x"]
+
+
+async def test_nothing_of_a_call_that_was_given_up_stays(line: BareConnection, methods: Methods) -> None:
+    gc.collect()
+    gc.disable()
+    try:
+        for _ in range(3):
+            call, _ = bare(line, "wait", "1H")
+            call.send(b"", end=True)
+            await methods.began.acquire()
+            call.cancel()
+            await methods.ended.acquire()
+        call, _ = bare(line, "echo")
+        call.send(b"", end=True)
+        await call.ended
+        await asyncio.sleep(0)
+        assert not [found for found in gc.get_objects() if isinstance(found, Call)]
+    finally:
+        gc.enable()
