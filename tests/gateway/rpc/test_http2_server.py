@@ -20,12 +20,12 @@ from hyperframe.frame import (
 from hypothesis import given
 from hypothesis import strategies as st
 
+from gateway.rpc import http2_server as module
 from gateway.rpc.http2_server import (
     FRAME_BYTES,
     LARGEST_HEADER_BYTES,
     STREAM_WINDOW_BYTES,
     STREAMS_AT_ONCE,
-    UNREAD_BYTES,
     WINDOW_BYTES,
     GoneError,
 )
@@ -251,13 +251,14 @@ async def test_what_comes_late_and_is_given_up_at_once_disturbs_nobody(wire: Wir
     assert not ears.heard
 
 
-async def test_who_asks_and_does_not_read_is_cut_off(wire: Wire) -> None:
+async def test_who_asks_and_does_not_read_is_cut_off(wire: Wire, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "UNREAD_BYTES", 100_000)
     ping = PingFrame(opaque_data=b"are you?").serialize()
     wire.say(ping * 1000)
     wire.server.pause_writing()
     wire.say(ping * 1000)
     assert not wire.aborted
-    wire.say(ping * (UNREAD_BYTES // len(ping)))
+    wire.say(ping * (100_000 // len(ping)))
     assert wire.aborted
 
 
