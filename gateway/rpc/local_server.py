@@ -15,6 +15,7 @@ from gateway.rpc.http2_server import Connection, Headers
 from gateway.rpc.local_call import Call
 
 BACKLOG = 128
+"""How many connections may wait to be taken."""
 
 
 class _Details(grpc.HandlerCallDetails):
@@ -37,11 +38,11 @@ class LocalServer:
         self._calls: set[asyncio.Task[None]] = set()
 
     def add_generic_rpc_handlers(self, handlers: Iterable[grpc.GenericRpcHandler]) -> None:
-        """Answer what these do."""
+        """Answer the methods that these have."""
         self._handlers += handlers
 
     def add_registered_method_handlers(self, service: str, handlers: Any) -> None:
-        """The generic handlers do."""
+        """Nothing: generated code gives every handler in both ways, and the generic ones are enough."""
 
     def listen(self, path: Path) -> None:
         """Make a socket that only its owner can open. Who connects before `start` waits. Raises RuntimeError."""
