@@ -1,5 +1,6 @@
 import asyncio
 import threading
+from pathlib import Path
 
 import pytest
 
@@ -58,3 +59,16 @@ async def test_a_read_that_meets_damage_fails_alone(damaged_store: Database, cap
     assert [len(history) for history in results[1::2] if isinstance(history, list)] == [1] * 3
     # The log says where.
     assert "in history" in caplog.text
+
+
+async def test_reads_that_wait_are_made_as_they_came(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(readers, "THREADS", 1)
+    store = await Database.open(tmp_path / "gateway.db")
+    go, made = threading.Event(), list[int]()
+    slow = asyncio.create_task(store.read(lambda tx: go.wait(10)))
+    waiting = [asyncio.create_task(store.read(lambda tx, n=n: made.append(n))) for n in range(5)]
+    await asyncio.sleep(0)
+    go.set()
+    await asyncio.gather(slow, *waiting)
+    await store.close()
+    assert made == [0, 1, 2, 3, 4]
