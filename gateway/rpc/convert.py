@@ -28,7 +28,8 @@ def session(stored: Session) -> session_pb2.Session:
 
 def fill_session(result: session_pb2.Session, stored: Session) -> None:
     """Write a session into an empty message. Field by field and in its place: a page is full of sessions, and making
-    each with keywords and copying it costs half as much again. To write an empty text costs as much as any other."""
+    each with keywords and copying it costs half as much again. To write an empty text costs as much as any other, and
+    to call a function as much as two."""
     result.session_id = stored.session_id
     result.session_key = stored.key
     result.agent_id = stored.agent_id
@@ -42,15 +43,12 @@ def fill_session(result: session_pb2.Session, stored: Session) -> None:
     if stored.forked_from:
         result.forked_from = stored.forked_from
     result.generation = stored.generation
-    _set_time(result.created_at, stored.created_ms)
-    _set_time(result.updated_at, stored.updated_ms)
+    at, milliseconds = result.created_at, stored.created_ms
+    at.seconds, at.nanos = milliseconds // 1000, milliseconds % 1000 * 1_000_000
+    at, milliseconds = result.updated_at, stored.updated_ms
+    at.seconds, at.nanos = milliseconds // 1000, milliseconds % 1000 * 1_000_000
     if stored.deleted_ms:
-        _set_time(result.deleted_at, stored.deleted_ms)
-
-
-def _set_time(field: timestamp_pb2.Timestamp, milliseconds: int) -> None:
-    field.seconds, rest = divmod(milliseconds, 1000)
-    field.nanos = rest * 1_000_000
+        result.deleted_at.FromMilliseconds(stored.deleted_ms)
 
 
 def turn(stored: Turn) -> turn_pb2.Turn:

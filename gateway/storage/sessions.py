@@ -154,7 +154,8 @@ class SqlSessions:
             if len(page) == limit or room <= 0:
                 return page, True
             page.append(Session(*row))
-            room -= len(row[_SYSTEM_PROMPT].encode())
+            if prompt := row[_SYSTEM_PROMPT]:
+                room -= len(prompt.encode())
         return page, False
 
     def touch(self, session_id: str, updated_ms: int, position: tuple[int, int] | None = None) -> None:
