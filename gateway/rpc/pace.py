@@ -11,7 +11,7 @@ from collections.abc import Callable
 LATER, SOON, NOW = 1, 2, 3
 """How much of a hurry what is ready is in: more of an answer that has begun; all else, beginnings and ends of answers
 among it; the answer to a single question, which is worth a batch of its own."""
-LATER_SECONDS, SOON_SECONDS = 0.004, 0.002
+LATER_SECONDS, SOON_SECONDS = 0.0035, 0.002
 """How far batches are apart under load that have time, and that are to go soon."""
 FREE_BATCHES = 4
 ROUNDS = 5
