@@ -17,6 +17,11 @@ class Closing:
     reason: str
     reconnect: bool
 
+    def frame(self) -> bytes:
+        """The close frame that says so (RFC 6455, section 5.5.1)."""
+        payload = self.code.to_bytes(2) + self.reason.encode()
+        return bytes((0x88, len(payload))) + payload
+
 
 NORMAL = Closing(1000, "closed", reconnect=False)
 GOING_AWAY = Closing(1001, "going away", reconnect=True)
@@ -43,5 +48,4 @@ TABLE = (
     TRY_LATER,
     UNAUTHENTICATED,
 )
-"""All of them by code. 1000 and 1001 also come from clients; 1006 is never sent, only seen. 1002, 1007 and 1009 are
-aiohttp's own, which sends them without a reason."""
+"""All of them by code. 1000 and 1001 also come from clients; 1006 is never sent, only seen."""

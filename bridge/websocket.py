@@ -16,6 +16,7 @@ from bridge.channels import Channels
 from bridge.closing import Closing
 from bridge.frames import Codec
 from bridge.link import Link, LinkError
+from bridge.parting import WebSocket
 from bridge.protocol import negotiate
 from bridge.text_frame import text_frame
 
@@ -41,7 +42,7 @@ class Socket:
 
     __slots__ = ("_closing", "_draining", "_transport", "_writer", "_ws", "channel")
 
-    def __init__(self, ws: web.WebSocketResponse, writer: AbstractStreamWriter, transport: asyncio.Transport) -> None:
+    def __init__(self, ws: WebSocket, writer: AbstractStreamWriter, transport: asyncio.Transport) -> None:
         self._ws = ws
         self._writer = writer
         self._transport = transport
@@ -63,7 +64,7 @@ class Socket:
     def write(self, frames: bytes) -> bool:
         """Write whole WebSocket frames at once."""
         transport = self._transport
-        if self._ws.closed or transport.is_closing():
+        if self._ws.closed or self._ws.parted or transport.is_closing():
             return True
         transport.write(frames)
         if transport.get_write_buffer_size() <= HIGH_WATER:
@@ -74,8 +75,9 @@ class Socket:
 
     def ping(self) -> None:
         """Ping, unless there is something on its way already."""
-        if not (self._ws.closed or self._transport.is_closing() or self._transport.get_write_buffer_size()):
-            self._transport.write(b"\x89\x00")
+        ws, transport = self._ws, self._transport
+        if not (ws.closed or ws.parted or transport.is_closing() or transport.get_write_buffer_size()):
+            transport.write(b"\x89\x00")
 
     def close(self, why: Closing) -> None:
         """Start to close; only the first reason counts."""
@@ -147,7 +149,7 @@ class Sockets:
             body = {"code": "TOO_MANY_STREAMS", "message": "too many connections"}
             return web.json_response(body, status=503, headers={"Retry-After": "5"})
         level, name = chosen
-        ws = web.WebSocketResponse(
+        ws = WebSocket(
             protocols=(name,) if name else (),
             # aiohttp refuses what reaches its limit.
             max_msg_size=MAX_FRAME_BYTES + 1,
@@ -160,6 +162,7 @@ class Sockets:
         writer = await ws.prepare(request)
         if request.transport is None:
             return ws
+        ws.transport = request.transport
         connection = Socket(ws, writer, request.transport)
         self._live.add(connection)
         try:
@@ -188,7 +191,7 @@ class Sockets:
             connection.close(why)
         await asyncio.gather(*(connection.closed() for connection in connections))
 
-    async def _read(self, ws: web.WebSocketResponse, connection: Socket) -> None:
+    async def _read(self, ws: WebSocket, connection: Socket) -> None:
         try:
             async for message in ws:
                 if message.type is WSMsgType.TEXT:

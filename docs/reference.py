@@ -229,9 +229,9 @@ def reference() -> str:
     parts.append("\n## Close codes\n\n| Code | Meaning | Connect again |\n|---|---|---|\n")
     parts += [f"| {it.code} | {it.reason} | {'yes' if it.reconnect else 'no'} |\n" for it in closing.TABLE]
     parts.append(
-        "\nWith 1003, 1011, 1012, 1013 and 4401 the close frame's reason is the meaning; 1002, 1007 and 1009 come\n"
+        "\nThe close frame's reason is the meaning. 1000 and 1001 come from clients as well, with a reason of theirs; "
+        "1006 is never sent, only seen.\n"
     )
-    parts.append("without a reason. 1000 and 1001 also come from clients; 1006 is never sent, only seen.\n")
     return "".join(parts)
 
 

@@ -129,13 +129,13 @@ async def test_one_mebibyte_is_taken_and_one_byte_more_is_not(v1: ClientConnecti
     await v1.send(head + "x" * (MAX_FRAME_BYTES - len(head) - 2) + '"}')
     assert (await receive(v1))["requestId"] == "a"
     await v1.send(head + "x" * (MAX_FRAME_BYTES - len(head) - 1) + '"}')
-    assert await closed(v1) == (1009, "")
+    assert await closed(v1) == (1009, "a frame holds at most 1 MiB")
 
 
 async def test_fragments_count_together(v1: ClientConnection) -> None:
     with contextlib.suppress(websockets.ConnectionClosed):
         await v1.send(["x" * 600_000, "x" * 600_000])
-    assert await closed(v1) == (1009, "")
+    assert await closed(v1) == (1009, "a frame holds at most 1 MiB")
 
 
 async def test_binary_is_closed_1003(v1: ClientConnection) -> None:
@@ -145,7 +145,7 @@ async def test_binary_is_closed_1003(v1: ClientConnection) -> None:
 
 async def test_invalid_utf8_is_closed_1007(v1: ClientConnection) -> None:
     await v1.send(b"\xff\xfe", text=True)
-    assert await closed(v1) == (1007, "")
+    assert await closed(v1) == (1007, "text must be UTF-8")
 
 
 async def test_channel_closed_by_the_gateway_closes_the_socket(v1: ClientConnection, gateway: CannedGateway) -> None:
@@ -234,7 +234,7 @@ async def greeted(port: int) -> ClientConnection:
                 return ws
 
 
-@pytest.mark.parametrize("how", ["closes", "is cut off", "breaks a rule"])
+@pytest.mark.parametrize("how", ["closes", "is cut off", "breaks a rule", "breaks the protocol"])
 async def test_a_connection_that_has_ended_leaves_nothing_behind(v1: ClientConnection, how: str) -> None:
     await v1.send('{"type":"chat.send","id":"r1","content":"hello"}')
     await receive(v1)
@@ -246,8 +246,10 @@ async def test_a_connection_that_has_ended_leaves_nothing_behind(v1: ClientConne
             await v1.close()
         elif how == "is cut off":
             v1.transport.abort()
-        else:
+        elif how == "breaks a rule":
             await v1.send(b"binary")
+        else:
+            await v1.send(b"\xff", text=True)
         async with asyncio.timeout(5):
             while parts_of_connections():
                 await asyncio.sleep(0)

@@ -218,8 +218,8 @@ async def test_broken_frames_close_the_connection(house: House, kind: str, code:
     async with house.stack.talk(level=1) as talk:
         match kind:
             case "large":
-                # Its head alone: the rest could find the socket closed, and the reset overtake the reason.
-                talk.socket._writer.transport.write(b"\x81\xff" + (1024 * 1024 + 1).to_bytes(8) + bytes(4))
+                head = '{"type":"chat.send","id":"1","content":"'
+                await talk.socket.send_str(head + "x" * (1024 * 1024 + 1 - len(head) - 2) + '"}')
             case "binary":
                 await talk.socket.send_bytes(b"{}")
             case _:
