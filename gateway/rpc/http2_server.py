@@ -1,7 +1,8 @@
-"""HTTP/2 as a server: a client's connection and the streams of bytes on it. The protocol is h2's (RFC 9113); here it
-meets a socket of the event loop.
+"""HTTP/2 as a server (RFC 9113): a client's connection and the streams of bytes on it.
 
-Made by local_server; knows nothing of gRPC. Everything that comes is handled in the callback that read it.
+Made by local_server; knows nothing of gRPC. The protocol is h2's, except DATA, which comes and goes by the thousand:
+those frames are read and written here, and the windows of what comes are kept here. Everything that comes is handled in
+the callback that read it.
 """
 
 import asyncio
@@ -14,7 +15,6 @@ from h2.config import H2Configuration
 from h2.connection import H2Connection
 from h2.errors import ErrorCodes
 from h2.events import (
-    DataReceived,
     Event,
     RemoteSettingsChanged,
     RequestReceived,
@@ -22,7 +22,7 @@ from h2.events import (
     StreamReset,
     WindowUpdated,
 )
-from h2.exceptions import FrameTooLargeError, ProtocolError, StreamClosedError
+from h2.exceptions import FlowControlError, FrameTooLargeError, ProtocolError, StreamClosedError
 from h2.settings import SettingCodes, Settings
 from hyperframe.frame import GoAwayFrame
 
@@ -38,6 +38,8 @@ STREAM_WINDOW_BYTES = 1024 * 1024
 WINDOW_BYTES = 16 * 1024 * 1024
 """The same for all streams of a connection together."""
 DEFAULT_WINDOW_BYTES = 65_535
+LARGEST_NUMBER = 2**31 - 1
+"""Of a stream; the bit above it means nothing."""
 FRAME_BYTES = 16_384
 """The largest frame that may come."""
 
@@ -46,9 +48,11 @@ UNREAD_BYTES = 4 * 1024 * 1024
 
 PREFACE_BYTES = 24
 HEAD_BYTES = 9
-DATA, GOAWAY = 0, 7
+DATA, HEADERS, GOAWAY, WINDOW_UPDATE = 0, 1, 7, 8
+END_STREAM, END_HEADERS, PADDED = 1, 4, 8
 _HEAD = Struct(">HBBBI")
 """Before each frame: the length in 16 and 8 bits, kind, flags, stream."""
+_WINDOW_UPDATE = Struct(">HBBBII")
 
 
 class GoneError(Exception):
@@ -68,14 +72,43 @@ class Receiver(Protocol):
         """The client gave the stream up, or is gone."""
 
 
+class _Window:
+    """How much may still come, on a stream or on all of them together."""
+
+    __slots__ = ("_left", "_size", "_taken")
+
+    def __init__(self, size: int) -> None:
+        self._size = self._left = size
+        self._taken = 0
+
+    def take_in(self, size: int) -> bool:
+        """So much came. False: more than was allowed."""
+        self._left -= size
+        return self._left >= 0
+
+    def give_back(self, size: int) -> int:
+        """So much need not be counted any more. Returns how much more the client is to be told that it may send; that
+        is put off until it is worth a frame."""
+        self._taken += size
+        if self._taken < self._size // 2:
+            return 0
+        told, self._taken = self._taken, 0
+        self._left += told
+        return told
+
+
 class _Stream:
-    __slots__ = ("receiver", "room", "untaken")
+    __slots__ = ("ended", "receiver", "room", "untaken", "window")
 
     def __init__(self, receiver: Receiver) -> None:
         self.receiver = receiver
         self.room: asyncio.Future[None] | None = None
         """Done when there may be room to send."""
+        self.window = _Window(STREAM_WINDOW_BYTES)
         self.untaken = 0
+        """Bytes that the receiver has not taken yet."""
+        self.ended = False
+        """The client sends no more."""
 
     def wake(self) -> None:
         if self.room is not None:
@@ -97,6 +130,7 @@ class Connection(asyncio.Protocol):
         self._leaving = False
         self._paused = False
         self._rest = b""
+        self._window = _Window(WINDOW_BYTES)
         self._preface = PREFACE_BYTES
         # A header that h2 takes for malformed would end all calls of the connection.
         config = H2Configuration(client_side=False, header_encoding=None, validate_inbound_headers=False)
@@ -151,10 +185,10 @@ class Connection(asyncio.Protocol):
     def taken(self, number: int) -> None:
         """All that came on a stream was read: as much may follow."""
         stream = self._streams.get(number)
-        if stream is not None and stream.untaken:
-            self._h2.acknowledge_received_data(stream.untaken, number)
+        if stream is not None and (size := stream.untaken):
             stream.untaken = 0
-            self._flush()
+            self._tell_room(number, stream.window.give_back(size))
+            self._tell_room(0, self._window.give_back(size))
 
     def leave(self) -> None:
         """Take no more streams; those that are open go on."""
@@ -217,10 +251,15 @@ class Connection(asyncio.Protocol):
                 stop = at + HEAD_BYTES + size
                 if stop > len(data):
                     break
-                if data[at + 3] == GOAWAY:
-                    # The client opens no more streams. To h2 it would be the end of those that are open as well.
+                kind = data[at + 3]
+                if kind in (DATA, GOAWAY):
                     self._hear(data[start:at])
                     start = stop
+                    # With GOAWAY the client says that it opens no more streams. To h2 it would be the end of those that
+                    # are open as well.
+                    if kind == DATA:
+                        number = int.from_bytes(data[at + 5 : at + HEAD_BYTES]) & LARGEST_NUMBER
+                        self._take_data(number, data[at + 4], data[at + HEAD_BYTES : stop])
                 at = stop
             self._hear(data[start:at])
         except ProtocolError:
@@ -229,25 +268,41 @@ class Connection(asyncio.Protocol):
             self.close()
             return
         self._rest = data[at:]
-        self._flush()
         if self._paused and self._transport is not None and self._transport.get_write_buffer_size() > UNREAD_BYTES:
             self._transport.abort()
 
     # --- in ---------------------------------------------------------------------------------------------------------
 
     def _hear(self, frames: bytes) -> None:
-        for event in self._h2.receive_data(frames):
-            self._handle(event)
+        if frames:
+            for event in self._h2.receive_data(frames):
+                self._handle(event)
+            self._flush()
+
+    def _take_data(self, number: int, flags: int, data: bytes) -> None:
+        size = len(data)
+        stream = self._streams.get(number)
+        if not (self._window.take_in(size) and (stream is None or stream.window.take_in(size))):
+            self._h2.close_connection(ErrorCodes.FLOW_CONTROL_ERROR)
+            raise FlowControlError("more came than there was room for")
+        if stream is None or stream.ended:
+            # It may belong to a request that was refused or has been answered; if not, h2 says so.
+            self._tell_room(0, self._window.give_back(size))
+            self._hear(_HEAD.pack(0, 0, DATA, 0, number))
+            return
+        if flags & PADDED:
+            if not data or data[0] >= size:
+                self._h2.close_connection(ErrorCodes.PROTOCOL_ERROR)
+                raise ProtocolError("padding is longer than its frame")
+            data = data[1 : size - data[0]]
+        stream.untaken += size
+        stream.receiver.on_data(data)
+        if flags & END_STREAM and number in self._streams:
+            # To h2 it is the end as trailers without a header are: it does not count what came.
+            self._hear(_HEAD.pack(0, 0, HEADERS, END_STREAM | END_HEADERS, number))
 
     def _handle(self, event: Event) -> None:
         match event:
-            case DataReceived():
-                if (stream := self._streams.get(event.stream_id)) is not None:
-                    stream.untaken += event.flow_controlled_length
-                    stream.receiver.on_data(event.data)
-                else:
-                    # It came with the request that was refused.
-                    self._h2.acknowledge_received_data(event.flow_controlled_length, event.stream_id)
             case WindowUpdated() if event.stream_id:
                 if (stream := self._streams.get(event.stream_id)) is not None:
                     stream.wake()
@@ -257,6 +312,7 @@ class Connection(asyncio.Protocol):
                 self._begin(event.stream_id, [(n.decode("latin-1"), v.decode("latin-1")) for n, v in event.headers])
             case StreamEnded():
                 if (stream := self._streams.get(event.stream_id)) is not None:
+                    stream.ended = True
                     stream.receiver.on_end()
             case StreamReset():
                 if (stream := self._forget(event.stream_id)) is not None:
@@ -292,6 +348,10 @@ class Connection(asyncio.Protocol):
         self._flush()
         assert self._transport is not None
         self._transport.write(_HEAD.pack(size >> 8, size & 255, DATA, 0, number) + data)
+
+    def _tell_room(self, number: int, size: int) -> None:
+        if size and self._transport is not None:
+            self._transport.write(_WINDOW_UPDATE.pack(0, 4, WINDOW_UPDATE, 0, number, size))
 
     def _flush(self) -> None:
         """Give the socket what h2 has for it."""

@@ -84,6 +84,31 @@ def test_it_does_not_matter_how_bytes_arrive(cuts: list[int]) -> None:
     asyncio.run(run())
 
 
+async def test_a_request_may_say_how_long_it_is(wire: Wire) -> None:
+    number = wire.client.get_next_available_stream_id()
+    wire.client.send_headers(number, [*ASK, ("content-length", "8")])
+    wire.client.send_data(number, b"question", end_stream=True)
+    wire.pass_on()
+    assert not wire.closed
+    assert (wire.streams[number].data, wire.streams[number].heard) == (b"question", ["end"])
+
+
+async def test_a_stream_may_be_given_up_for_its_last_data(wire: Wire) -> None:
+    number, ears = wire.ask()
+    ears.on_data = lambda data: wire.server.reset(number)  # type: ignore[method-assign]
+    wire.say(DataFrame(number, b"x", flags=["END_STREAM"]).serialize())
+    assert wire.written == RstStreamFrame(number, error_code=ErrorCodes.CANCEL).serialize()
+    assert (wire.closed, ears.heard) == (False, [])
+
+
+async def test_the_bit_above_the_number_of_a_stream_means_nothing(wire: Wire) -> None:
+    number, ears = wire.ask()
+    frame = bytearray(DataFrame(number, b"x").serialize())
+    frame[5] |= 0x80
+    wire.say(bytes(frame))
+    assert ears.data == b"x"
+
+
 async def test_what_is_sent_keeps_to_the_windows(wire: Wire) -> None:
     # The client, which gives 64 KiB a stream and on the whole, would raise.
     (first, _), (second, _) = wire.ask(), wire.ask()
@@ -192,6 +217,26 @@ async def test_what_comes_for_a_stream_that_was_given_up_is_given_room_too(wire:
     assert wire.client.outbound_flow_control_window > WINDOW_BYTES
     assert wire.resets()[0] == (number, ErrorCodes.CANCEL)
     assert not wire.closed
+
+
+async def test_more_than_the_connections_window_ends_it(wire: Wire) -> None:
+    for _ in range(WINDOW_BYTES // STREAM_WINDOW_BYTES):
+        number, _ = wire.ask()
+        wire.say(DataFrame(number, bytes(FRAME_BYTES)).serialize() * (STREAM_WINDOW_BYTES // FRAME_BYTES))
+    number, ears = wire.ask()
+    wire.say(DataFrame(number, b"").serialize())
+    assert not wire.closed
+    wire.say(DataFrame(number, b"x").serialize())
+    assert wire.closed
+    assert (ears.data, ears.heard) == (b"", ["lost"])
+
+
+async def test_nothing_follows_the_end_of_a_question(wire: Wire) -> None:
+    number, ears = wire.ask(end=True)
+    wire.say(DataFrame(number, b"x").serialize())
+    wire.pass_on()
+    assert (ears.data, ears.heard) == (b"", ["end", "lost"])
+    assert wire.resets() == [(number, ErrorCodes.STREAM_CLOSED)]
 
 
 async def test_who_is_answered_before_the_end_of_the_question_is_told_to_send_no_more(wire: Wire) -> None:
@@ -310,7 +355,7 @@ async def test_who_speaks_another_protocol_is_shown_out_at_once(said: bytes) -> 
         HeadersFrame(3, b"").serialize() + ContinuationFrame(3, bytes(16_000)).serialize() * 80,
         SettingsFrame(0).serialize()[:3] + b"\x04\x00\x00\x00\x00\x01",
         DataFrame(9, b"x").serialize(),
-        DataFrame(1, b"\xff", flags=[]).serialize()[:4] + b"\x08\x00\x00\x00\x01\xff",
+        DataFrame(1, b"\xff", flags=[]).serialize()[:4] + b"\x08\x00\x00\x00\x01\x01",
         b"".join(DataFrame(1, bytes(FRAME_BYTES)).serialize() for _ in range(STREAM_WINDOW_BYTES // FRAME_BYTES + 1)),
     ],
 )

@@ -71,5 +71,7 @@ async def test_a_stored_key_must_open(house: House, vault: EnvelopeVault) -> Non
     await house.store.write(lambda tx: tx.keys.put(SealedKey("anthropic", sealed, "…", 1)))
     check = readiness(house, vault, "claude-sonnet-5")
     assert await wrong(check) == {}
-    await house.store.write(lambda tx: tx.keys.put(SealedKey("anthropic", sealed[:-1] + bytes([sealed[-1] ^ 1]), "…", 1)))
+    await house.store.write(
+        lambda tx: tx.keys.put(SealedKey("anthropic", sealed[:-1] + bytes([sealed[-1] ^ 1]), "…", 1))
+    )
     assert list(await wrong(check)) == ["vault"]
