@@ -38,12 +38,6 @@ def test_a_token_gives_its_place_back(listing: str, number: int, name: str) -> N
     assert "=" not in token
 
 
-def test_a_place_that_no_database_can_hold_is_refused() -> None:
-    token = write_token("list", ("\ud800",))
-    with pytest.raises(GatewayError, match="pageToken"):
-        read_token(token, "list", str)
-
-
 def test_the_empty_token_is_the_first_page() -> None:
     assert read_token("", "x", int) is None
 
@@ -78,6 +72,8 @@ def packed(value: object) -> str:
         packed({}),
         packed([]),
         packed(["digest"]),
+        packed(["digest", "\ud800"]),
+        packed(["digest", 2**64]),
         packed([1, 1]),
         packed([["digest"], 1]),
         base64.urlsafe_b64encode(b"[" * 300).decode(),
