@@ -22,10 +22,11 @@ def test_timestamp() -> None:
 
 
 def test_session() -> None:
-    stored = Session("s", "a", "m", 1000, 2000, "t", "p", 3, 4, 5, 6, 7000, "f", 8)
+    stored = Session("s", "a", "m", 1001, 2002, "t", "p", 3, 4, 5, 6, 7007, "f", 8)
     message = convert.session(stored)
     assert message.session_key == "agent:a:s"
-    assert (message.created_at.seconds, message.updated_at.seconds, message.deleted_at.seconds) == (1, 2, 7)
+    times = message.created_at, message.updated_at, message.deleted_at
+    assert [(at.seconds, at.nanos) for at in times] == [(1, 1_000_000), (2, 2_000_000), (7, 7_000_000)]
     assert (message.session_id, message.agent_id, message.model, message.title) == ("s", "a", "m", "t")
     assert (message.system_prompt, message.message_count, message.etag) == ("p", 3, "4")
     assert (message.forked_from, message.generation) == ("f", 8)
