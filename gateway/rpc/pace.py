@@ -1,8 +1,9 @@
 """Pace: when the next batch of a connection goes. Used by server and by a bridge in the same process.
 
 A batch costs far more than a frame in it, but a frame that is alone should not wait. So a few batches go at once, and
-after them, under load, each an interval after the one before: the busier the machine, the fewer batches. One that is
-due still gives a few rounds of the event loop to others.
+after them, under load, each an interval after the one before, or, where there is time, after the first frame in it
+was ready: the busier the machine, the fewer batches. One that is due still gives a few rounds of the event loop to
+others.
 """
 
 import asyncio
@@ -12,7 +13,7 @@ LATER, SOON, NOW = 1, 2, 3
 """How much of a hurry what is ready is in: more of an answer that has begun; all else, beginnings and ends of answers
 among it; the answer to a single question, which is worth a batch of its own."""
 LATER_SECONDS, SOON_SECONDS = 0.0035, 0.002
-"""How far batches are apart under load that have time, and that are to go soon."""
+"""Under load: how long what has time waits for more, and how far batches are apart that are to go soon."""
 FREE_BATCHES = 4
 ROUNDS = 5
 """How many rounds of the event loop a batch waits when it is due: a busy loop finds more in them, to one that has
@@ -31,13 +32,16 @@ class Pace:
         self._haste = 0
         self._sending = False
         self._began = 0.0
-        # When the next batch may go that has time.
+        # When the next batch goes that has time, or may go while nothing is ready.
         self._due = 0.0
 
     def hurry(self, haste: int) -> None:
         """Something is ready, or what is ready is in more of a hurry than was said before."""
         self._haste = haste
         if not self._sending:
+            if haste == LATER and (now := self._loop.time()) < self._due:
+                # The interval is from here, not from the batch before: nothing waits longer, and more comes to it.
+                self._due = now + LATER_SECONDS
             self._schedule()
 
     def begin(self) -> None:
@@ -63,7 +67,7 @@ class Pace:
     def _schedule(self) -> None:
         self._stop()
         now = self._loop.time()
-        due = self._due if self._haste == LATER else self._due - LATER_SECONDS + SOON_SECONDS
+        due = self._due if self._haste == LATER else min(self._due - LATER_SECONDS, self._began) + SOON_SECONDS
         if self._haste == NOW:
             self._timer = self._loop.call_soon(self._round, 1, now)
         elif due <= now:

@@ -112,6 +112,27 @@ def test_under_load_each_goes_an_interval_after_the_one_before(haste: int, takes
     assert len(apart) > 80
 
 
+def test_what_has_time_waits_an_interval_from_when_it_was_ready() -> None:
+    batches = Batches()
+    batches.exhaust()
+    for ready in (100.002, 100.008, 100.014):
+        batches.loop.run(ready)
+        batches.pace.hurry(LATER)
+    batches.loop.run(101.0)
+    assert batches.went == pytest.approx([ready + LATER_SECONDS for ready in (100.002, 100.008, 100.014)])
+
+
+def test_what_is_to_go_soon_does_not_wait_longer_for_what_has_time() -> None:
+    batches = Batches()
+    batches.exhaust()
+    batches.loop.run(100.001)
+    batches.pace.hurry(LATER)
+    batches.loop.run(100.0015)
+    batches.pace.hurry(SOON)
+    batches.loop.run(101.0)
+    assert batches.went == pytest.approx([100.0 + SOON_SECONDS])
+
+
 def test_what_is_in_more_of_a_hurry_makes_the_batch_go_sooner() -> None:
     batches = Batches()
     batches.exhaust()
